@@ -1,0 +1,44 @@
+package feed
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/google/uuid"
+)
+
+// ErrExpired tells that a cursor is genuine but of no use any more: the database was restored or copied since,
+// so that its positions mean something else, or it names a position that does not exist. The remedy is to
+// query anew and to go on from the cursor of that answer. (CURSOR_EXPIRED)
+var ErrExpired = errors.New("the cursor has expired: query again and subscribe from the new cursor")
+
+// feedCursor is the kind under which places in the feed are sealed.
+const feedCursor = "feed"
+
+// place is a position of the run of positions that epoch names.
+type place struct {
+	epoch    uuid.UUID
+	position int64
+}
+
+func (s *Sealer) sealPlace(p place) string {
+	// Always the same length: it must not tell how old the hub is.
+	return s.Seal(feedCursor, binary.BigEndian.AppendUint64(p.epoch[:], uint64(p.position)))
+}
+
+func (s *Sealer) openPlace(cursor string) (place, error) {
+	payload, err := s.Open(feedCursor, cursor)
+	if err != nil {
+		return place{}, err
+	}
+	var p place
+	if len(payload) != len(p.epoch)+8 {
+		return place{}, ErrBadCursor
+	}
+	copy(p.epoch[:], payload)
+	p.position = int64(binary.BigEndian.Uint64(payload[len(p.epoch):]))
+	if p.position < 0 {
+		return place{}, ErrBadCursor
+	}
+	return p, nil
+}

@@ -1,0 +1,64 @@
+-- name: ReadWatermark :one
+-- Where the feed stands, without locking anything.
+SELECT epoch, position FROM watermark WHERE name = 'feed';
+
+-- name: PeekWatermark :one
+-- What the sequencer's slow poll asks before it takes the row's lock: whose turn it is, for how much longer,
+-- and whether there is anything to stamp or to settle.
+SELECT w.holder,
+       (extract(epoch FROM greatest(w.lease_until, '2000-01-01') - clock_timestamp()) * 1000)::bigint AS lease_ms,
+       (w.gaps <> '[]' OR EXISTS (SELECT FROM ledger_entry e WHERE e.id > w.scanned))::boolean AS work
+FROM watermark w WHERE w.name = 'feed';
+
+-- name: BoundTransaction :exec
+-- The sequencer's transaction is short by construction. A hub that is frozen inside it must not hold the row
+-- for longer than the database allows, and a stamp that readers have seen must survive a crash, whatever the
+-- server's default is.
+SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
+       set_config('lock_timeout', '2s', true),
+       set_config('statement_timeout', '30s', true),
+       set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true);
+
+-- name: LockWatermark :one
+-- Everything the sequencer knows, behind the one lock that keeps two of them from stamping at once.
+SELECT epoch, fingerprint, position, scanned, gaps, holder,
+       (extract(epoch FROM greatest(lease_until, '2000-01-01') - clock_timestamp()) * 1000)::bigint AS lease_ms
+FROM watermark WHERE name = 'feed' FOR UPDATE;
+
+-- name: ListWriters :many
+-- The transactions that may still commit a ledger entry: an INSERT takes this lock before it draws its id and
+-- keeps it until it has ended, and a commit is visible before its locks go.
+SELECT DISTINCT l.virtualtransaction::text AS writer
+FROM pg_catalog.pg_locks l
+WHERE l.locktype = 'relation' AND l.relation = 'ledger_entry'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database());
+
+-- name: ListUnstamped :many
+-- Committed entries beyond @scanned or inside a gap, lowest id first. It is one statement, hence one snapshot:
+-- read apart, an incident's next version could be seen without the one before it.
+SELECT u.id::bigint AS id, u.organisation_id, u.incident_id, u.version
+FROM (
+  (SELECT late.id, late.organisation_id, late.incident_id, late.version
+   FROM (SELECT unnest(@gap_from::bigint[]) AS first_id, unnest(@gap_to::bigint[]) AS last_id) g
+   CROSS JOIN LATERAL (SELECT e.id, e.organisation_id, e.incident_id, e.version FROM ledger_entry e
+                       WHERE e.id BETWEEN g.first_id AND g.last_id ORDER BY e.id LIMIT @max_rows::bigint) late
+   ORDER BY late.id LIMIT @max_rows::bigint)
+  UNION ALL
+  (SELECT n.id, n.organisation_id, n.incident_id, n.version FROM ledger_entry n
+   WHERE n.id > @scanned::bigint ORDER BY n.id LIMIT @max_rows::bigint)
+) u
+ORDER BY u.id LIMIT @max_rows::bigint;
+
+-- name: Stamp :exec
+-- Inserts one feed row for each element of the arrays and moves the watermark, in one statement.
+WITH stamped AS (
+  INSERT INTO feed (position, organisation_id, incident_id, version)
+  SELECT unnest(@positions::bigint[]), unnest(@organisations::bigint[]), unnest(@incidents::uuid[]), unnest(@versions::bigint[])
+)
+UPDATE watermark SET position = @position, scanned = @scanned, gaps = @gaps, holder = @holder,
+                     lease_until = clock_timestamp() + sqlc.arg(lease_ms)::bigint * interval '1 millisecond'
+WHERE name = 'feed';
+
+-- name: ReleaseLease :exec
+-- Lets the next hub take over at once.
+UPDATE watermark SET lease_until = '-infinity' WHERE name = 'feed' AND holder = @holder;

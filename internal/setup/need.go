@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// A need is something outside the Go modules without which a make target cannot do its work.
+type need struct {
+	name     string             // as a person calls it
+	missing  func(system) error // nil when it is there; the error says where was looked
+	packages []string           // what brings it on Debian and Ubuntu
+	remedy   string             // what to do where these packages cannot be installed
+}
+
+// lack is a need that is not met, with the reason.
+type lack struct {
+	need
+	reason error
+}
+
+var (
+	postgres = need{
+		name:     "PostgreSQL 14 or newer",
+		missing:  missingPostgres,
+		packages: []string{"postgresql"},
+		remedy: "PostgreSQL: install the server programs of any version from 14 (Debian, Ubuntu: apt-get install postgresql;\n" +
+			"  Fedora: dnf install postgresql-server; macOS: brew install postgresql)",
+	}
+	compiler = need{
+		name:     "a C compiler",
+		missing:  missingCompiler,
+		packages: []string{"gcc", "libc6-dev"},
+		remedy:   "C compiler: the race detector needs one with its C library's headers (Debian, Ubuntu: apt-get install gcc libc6-dev)",
+	}
+)
+
+// targets lists what each make target needs.
+var targets = map[string][]need{
+	"run":  {{name: postgres.name, missing: missingDatabase, packages: postgres.packages, remedy: postgres.remedy}},
+	"test": {postgres},
+	"race": {postgres, compiler},
+	"e2e":  {postgres},
+}
+
+func missingOf(needs []need, sys system) []lack {
+	var missing []lack
+	for _, n := range needs {
+		if err := n.missing(sys); err != nil {
+			missing = append(missing, lack{n, err})
+		}
+	}
+	return missing
+}
+
+// missingDatabase is missingPostgres, unless the user has named a server: then the hub starts none.
+func missingDatabase(sys system) error {
+	if sys.env("LIAISON_DATABASE_URL") != "" {
+		return nil
+	}
+	return missingPostgres(sys)
+}
+
+// missingPostgres looks with the hub's own eyes, so that both find the same.
+func missingPostgres(sys system) error { return sys.findPostgres(context.Background()) }
+
+// missingCompiler compiles one line that needs the C library's headers: a compiler without them is common.
+func missingCompiler(sys system) error {
+	cc := sys.env("CC")
+	if cc == "" {
+		cc = "gcc"
+	}
+	words := strings.Fields(cc) // CC may hold options, such as "ccache gcc"
+	program, err := sys.lookPath(words[0])
+	if err != nil {
+		return fmt.Errorf("%s is not in PATH", words[0])
+	}
+	cmd := exec.Command(program, append(words[1:], "-x", "c", "-fsyntax-only", "-")...)
+	cmd.Env = sys.environ
+	cmd.Stdin = strings.NewReader("#include <stdlib.h>\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s cannot compile a program that uses the C library: %w: %s", cc, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// lookPath finds a program in the PATH of this system, which in tests is not the process's own.
+func (s system) lookPath(program string) (string, error) {
+	if strings.ContainsRune(program, filepath.Separator) {
+		return exec.LookPath(program)
+	}
+	for _, dir := range filepath.SplitList(s.env("PATH")) {
+		if path := filepath.Join(dir, program); executable(path) {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %w", program, exec.ErrNotFound)
+}
+
+func executable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
+}

@@ -1,0 +1,44 @@
+package inbound
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics count what comes in. A nil *Metrics counts nothing.
+type Metrics struct {
+	hints   *prometheus.CounterVec
+	entries *prometheus.CounterVec
+	echoes  *prometheus.CounterVec
+}
+
+// NewMetrics registers the inbox's metrics.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		hints: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "liaison_inbox_settled_total",
+			Help: "Hints from vendors by system and what became of them."}, []string{"system", "state"}),
+		entries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "liaison_inbound_entries_total",
+			Help: "Ledger entries that vendors' news made, by system."}, []string{"system"}),
+		echoes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "liaison_inbound_echoes_total",
+			Help: "Reads of a ticket that brought nothing new, mostly echoes of the hub's own writes, by system."}, []string{"system"}),
+	}
+	r.MustRegister(m.hints, m.entries, m.echoes)
+	return m
+}
+
+func (m *Metrics) settled(system, state string) {
+	if m != nil {
+		m.hints.WithLabelValues(system, strings.ToLower(state)).Inc()
+	}
+}
+
+func (m *Metrics) pulled(system string, entries int) {
+	switch {
+	case m == nil:
+	case entries == 0:
+		m.echoes.WithLabelValues(system).Inc()
+	default:
+		m.entries.WithLabelValues(system).Add(float64(entries))
+	}
+}

@@ -1,0 +1,169 @@
+package inbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"liaison/connectors"
+	"liaison/internal/postgres"
+	"liaison/sync/inbound/internal/db"
+	"liaison/sync/ledger"
+	"liaison/sync/system"
+)
+
+// maxPages bounds one poll; what is left comes with the next one, at once.
+const maxPages = 50
+
+// Poller looks for changes that no webhook told of.
+type Poller struct {
+	db     *postgres.DB
+	ledger *ledger.Ledger
+	system *system.System
+	bell   ledger.Bell
+	opts   Options
+	log    *slog.Logger
+}
+
+// NewPoller returns a poller for one system. A system whose PollInterval is 0 is never polled.
+func NewPoller(d *postgres.DB, l *ledger.Ledger, s *system.System, bell ledger.Bell, opts Options) *Poller {
+	opts = opts.withDefaults()
+	return &Poller{db: d, ledger: l, system: s, bell: bell, opts: opts, log: opts.Log.With("system", s.Key)}
+}
+
+// Run polls until ctx ends.
+func (p *Poller) Run(ctx context.Context) error {
+	if p.system.PollInterval <= 0 {
+		return nil
+	}
+	tick := time.NewTicker(min(p.system.PollInterval, time.Second))
+	defer tick.Stop()
+	for {
+		if _, err := p.Step(ctx); err != nil && ctx.Err() == nil {
+			p.log.WarnContext(ctx, "polling failed; the next poll takes it up from the same place", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Step polls once if a poll is due, and returns how many tickets are to be read.
+func (p *Poller) Step(ctx context.Context) (int, error) {
+	row, err := p.lease(ctx)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil // not due, or another hub is at it
+	} else if err != nil {
+		return 0, fmt.Errorf("leasing the poll: %w", err)
+	}
+	cursor, found := connectors.Cursor(row.Cursor), 0
+	for range maxPages {
+		page, err := p.system.Connector.Changes(ctx, cursor)
+		if err != nil {
+			return found, errors.Join(err, p.failed(ctx, row, cursor, err))
+		}
+		moved, err := p.moved(ctx, page.Refs)
+		if err != nil {
+			return found, errors.Join(err, p.failed(ctx, row, cursor, err))
+		}
+		found += len(moved)
+		cursor = page.Next
+		last := !page.More
+		if err := p.store(ctx, row, moved, cursor, last); err != nil {
+			return found, err
+		}
+		if last {
+			break
+		}
+	}
+	if found > 0 {
+		p.bell.Ring(TopicInbox)
+	}
+	return found, nil
+}
+
+func (p *Poller) lease(ctx context.Context) (db.LeasePollRow, error) {
+	var row db.LeasePollRow
+	err := p.db.SystemTx(ctx, func(tx pgx.Tx) error {
+		q := db.New(tx)
+		if err := q.EnsurePoll(ctx, int64(p.system.ID)); err != nil {
+			return err
+		}
+		var err error
+		row, err = q.LeasePoll(ctx, db.LeasePollParams{SystemID: int64(p.system.ID), At: p.opts.Now(), LeaseSeconds: (p.system.Lease() + 2*time.Minute).Seconds()})
+		return err
+	}, postgres.Retry(5))
+	return row, err
+}
+
+// moved keeps the tickets that are linked and whose version is not the one that the hub has read.
+func (p *Poller) moved(ctx context.Context, refs []connectors.Ref) ([]string, error) {
+	versions := map[connectors.ExternalID]string{}
+	ids := make([]connectors.ExternalID, 0, len(refs))
+	for _, ref := range refs {
+		if _, seen := versions[ref.ID]; !seen {
+			ids = append(ids, ref.ID)
+		}
+		versions[ref.ID] = ref.Version // the last one is the newest
+	}
+	links, err := p.ledger.LinksOf(ctx, p.system.ID, ids)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, link := range links {
+		if v := versions[link.ExternalID]; v == "" || v != link.RemoteVersion {
+			out = append(out, string(link.ExternalID))
+		}
+	}
+	return out, nil
+}
+
+// store keeps what a page told and moves the cursor past it, together.
+func (p *Poller) store(ctx context.Context, row db.LeasePollRow, tickets []string, cursor connectors.Cursor, last bool) error {
+	at := p.opts.Now()
+	return p.db.SystemTx(ctx, func(tx pgx.Tx) error {
+		q := db.New(tx)
+		if len(tickets) > 0 {
+			if err := q.InsertHints(ctx, db.InsertHintsParams{SystemID: int64(p.system.ID), ExternalIds: tickets, At: at}); err != nil {
+				return fmt.Errorf("storing a poll's findings: %w", err)
+			}
+		}
+		settle := db.SettlePollParams{SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, Cursor: string(cursor), DueAt: at, LastOkAt: &at}
+		if last {
+			settle.DueAt = at.Add(p.system.PollInterval)
+		}
+		return p.settle(ctx, q, settle)
+	}, postgres.Retry(5))
+}
+
+// failed keeps the cursor and waits longer with every failure in a row.
+func (p *Poller) failed(ctx context.Context, row db.LeasePollRow, cursor connectors.Cursor, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	wait := min(p.system.PollInterval<<min(row.Failures, 6), max(15*time.Minute, p.system.PollInterval))
+	if e, ok := errors.AsType[*connectors.Error](cause); ok {
+		wait = max(wait, e.RetryAfter)
+	}
+	return p.db.SystemTx(ctx, func(tx pgx.Tx) error {
+		return p.settle(ctx, db.New(tx), db.SettlePollParams{SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, Cursor: string(cursor),
+			DueAt: p.opts.Now().Add(wait), Failures: row.Failures + 1, LastError: cause.Error()})
+	}, postgres.Retry(5))
+}
+
+func (p *Poller) settle(ctx context.Context, q *db.Queries, s db.SettlePollParams) error {
+	n, err := q.SettlePoll(ctx, s)
+	if err != nil {
+		return fmt.Errorf("settling the poll: %w", err)
+	}
+	if n == 0 {
+		return errors.New("the poll's lease has ended")
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"liaison/connectors"
+	"liaison/internal/incident"
+	"liaison/sync/ledger/internal/db"
+)
+
+// ErrFenced is returned to a worker whose lease ended before it wrote: somebody else may have taken the lane
+// over, so nothing was written.
+var ErrFenced = errors.New("the lane's lease has ended")
+
+// ErrBusy says that somebody else is exchanging on the lane.
+var ErrBusy = errors.New("the lane is taken")
+
+// Lease is the right to exchange with one link's vendor. Its token fences every write made under it.
+type Lease struct {
+	Organisation incident.OrganisationID
+	Link         incident.LinkID
+	Token        int64
+}
+
+// Exchange is a delivery whose turn has come, under a lease, with what it speaks of.
+type Exchange struct {
+	Lease
+	Delivery Delivery
+	Found    State // StatePending for a first try; otherwise the outcome of an earlier one is unknown
+	Link     Link
+	Incident incident.Incident
+	Comment  incident.Comment // set for SayComment
+}
+
+// NextExchanges leases the longest due free lanes of a system and marks their heads as being sent, before
+// anybody sends them: a worker that dies from here on leaves the truth behind, "may have been sent". lease must
+// outlast the longest call.
+func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, most int, lease time.Duration) ([]Exchange, error) {
+	var out []Exchange
+	err := l.system(ctx, func(q *db.Queries) error {
+		out = nil
+		lanes, err := q.LeaseLanes(ctx, db.LeaseLanesParams{SystemID: int64(system), At: l.now(), MaxLanes: int32(most), LeaseSeconds: lease.Seconds()})
+		if err != nil {
+			return fmt.Errorf("leasing lanes: %w", err)
+		}
+		if len(lanes) == 0 {
+			return nil
+		}
+		// A statement of its own, because it needs a snapshot taken after the lanes' locks were granted: what the
+		// last holder settled must be seen.
+		p := db.BeginHeadsParams{At: l.now()}
+		for _, lane := range lanes {
+			p.Organisations, p.Links, p.Tokens = append(p.Organisations, lane.OrganisationID), append(p.Links, lane.LinkID), append(p.Tokens, lane.LeaseToken)
+		}
+		heads, err := q.BeginHeads(ctx, p)
+		if err != nil {
+			return fmt.Errorf("reading the lanes' heads: %w", err)
+		}
+		for _, h := range heads {
+			x, err := exchangeOf(h)
+			if err != nil {
+				return err
+			}
+			out = append(out, x)
+		}
+		return l.releaseEmpty(ctx, q, lanes, heads)
+	})
+	return out, err
+}
+
+// releaseEmpty gives back lanes that were due without a delivery to send.
+func (l *Ledger) releaseEmpty(ctx context.Context, q *db.Queries, lanes []db.LeaseLanesRow, heads []db.BeginHeadsRow) error {
+	if len(lanes) == len(heads) {
+		return nil
+	}
+	full := map[uuid.UUID]bool{}
+	for _, h := range heads {
+		full[h.LinkID] = true
+	}
+	for _, lane := range lanes {
+		if full[lane.LinkID] {
+			continue
+		}
+		if err := q.ReleaseLane(ctx, db.ReleaseLaneParams{OrganisationID: lane.OrganisationID, LinkID: lane.LinkID, LeaseToken: lane.LeaseToken, DueAt: l.now()}); err != nil {
+			return fmt.Errorf("releasing a lane: %w", err)
+		}
+	}
+	return nil
+}
+
+func exchangeOf(h db.BeginHeadsRow) (Exchange, error) {
+	d, err := deliveryOf(db.Delivery{
+		OrganisationID: h.OrganisationID, ID: h.ID, LinkID: h.LinkID, IncidentID: h.IncidentID, Version: h.Version, Kind: h.Kind, Payload: h.Payload,
+		CommentID: h.CommentID, State: h.Found, Attempts: h.Attempts, JournalMark: h.JournalMark, SentAt: h.SentAt, Trace: h.Trace, CreatedAt: h.CreatedAt,
+	})
+	if err != nil {
+		return Exchange{}, err
+	}
+	link, err := linkOf(h.ExternalLink)
+	if err != nil {
+		return Exchange{}, err
+	}
+	return Exchange{
+		Lease:    Lease{Organisation: d.Organisation, Link: d.Link, Token: h.Token},
+		Delivery: d, Found: State(h.Found), Link: link, Incident: incidentOf(h.Incident),
+		Comment: incident.Comment{ID: d.Comment, Visibility: incident.Visibility(h.CommentVisibility), Body: h.CommentBody, Author: h.CommentAuthor},
+	}, nil
+}
+
+// Lease takes one link's lane for a reader, or returns ErrBusy.
+func (l *Ledger) Lease(ctx context.Context, o incident.OrganisationID, link incident.LinkID, lease time.Duration) (Lease, error) {
+	out := Lease{Organisation: o, Link: link}
+	err := l.system(ctx, func(q *db.Queries) error {
+		var err error
+		out.Token, err = q.LeaseLink(ctx, db.LeaseLinkParams{OrganisationID: int64(o), LinkID: link.UUID, LeaseSeconds: lease.Seconds()})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrBusy
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrBusy) {
+		return out, fmt.Errorf("leasing a lane: %w", err)
+	}
+	return out, err
+}
+
+// Release gives a lane back without having settled anything. Releasing twice, or after the lease has ended, does
+// nothing.
+func (l *Ledger) Release(ctx context.Context, lease Lease) error {
+	return l.system(ctx, func(q *db.Queries) error {
+		held, err := q.LockLane(ctx, db.LockLaneParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, LeaseToken: lease.Token})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("locking a lane: %w", err)
+		}
+		return q.ReleaseLane(ctx, db.ReleaseLaneParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, LeaseToken: lease.Token, Held: held, DueAt: l.now()})
+	})
+}
+
+// NoteMark records the journal's end before a comment is sent.
+func (l *Ledger) NoteMark(ctx context.Context, x Exchange, mark connectors.Mark) error {
+	return l.system(ctx, func(q *db.Queries) error {
+		n, err := q.NoteMark(ctx, db.NoteMarkParams{OrganisationID: int64(x.Organisation), ID: x.Delivery.ID.UUID, JournalMark: string(mark), LeaseToken: x.Token})
+		if err != nil {
+			return fmt.Errorf("noting the journal's mark: %w", err)
+		}
+		if n == 0 {
+			return ErrFenced
+		}
+		return nil
+	})
+}
+
+// FindLinks returns the links that a vendor's hint may mean: by its id of the ticket or, where only that is
+// known, by its number.
+func (l *Ledger) FindLinks(ctx context.Context, system incident.SystemID, ref connectors.Ref) ([]Link, error) {
+	var out []Link
+	err := l.system(ctx, func(q *db.Queries) error {
+		rows, err := q.FindLinksByTicket(ctx, db.FindLinksByTicketParams{SystemID: int64(system), ExternalID: string(ref.ID), Number: ref.Number})
+		if err != nil {
+			return fmt.Errorf("finding links: %w", err)
+		}
+		out, err = linksOf(rows)
+		return err
+	})
+	return out, err
+}
+
+// FindLinkByCorrelation returns the link that a ticket's correlation id names, or ErrNotFound.
+func (l *Ledger) FindLinkByCorrelation(ctx context.Context, system incident.SystemID, correlationID string) (Link, error) {
+	id, err := uuid.Parse(correlationID)
+	if err != nil {
+		return Link{}, ErrNotFound // other systems use the field as well, with words of their own
+	}
+	var out Link
+	err = l.system(ctx, func(q *db.Queries) error {
+		row, err := q.FindLinkByCorrelation(ctx, db.FindLinkByCorrelationParams{SystemID: int64(system), CorrelationID: id})
+		if err != nil {
+			return notFound(err)
+		}
+		out, err = linkOf(row)
+		return err
+	})
+	return out, err
+}
+
+// LinksOf returns the followed links of the named tickets.
+func (l *Ledger) LinksOf(ctx context.Context, system incident.SystemID, tickets []connectors.ExternalID) ([]Link, error) {
+	ids := make([]string, len(tickets))
+	for n, t := range tickets {
+		ids[n] = string(t)
+	}
+	var out []Link
+	err := l.system(ctx, func(q *db.Queries) error {
+		rows, err := q.LinksByTickets(ctx, db.LinksByTicketsParams{SystemID: int64(system), ExternalIds: ids})
+		if err != nil {
+			return fmt.Errorf("finding links: %w", err)
+		}
+		out, err = linksOf(rows)
+		return err
+	})
+	return out, err
+}
+
+func linksOf(rows []db.ExternalLink) ([]Link, error) {
+	out := make([]Link, len(rows))
+	for n, r := range rows {
+		var err error
+		if out[n], err = linkOf(r); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Known returns which of a vendor's journal entries the hub has.
+func (l *Ledger) Known(ctx context.Context, lease Lease, entries []string) (map[string]bool, error) {
+	known := map[string]bool{}
+	err := l.system(ctx, func(q *db.Queries) error {
+		ids, err := q.KnownCopies(ctx, db.KnownCopiesParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, ExternalIds: entries})
+		for _, id := range ids {
+			known[id] = true
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading known comments: %w", err)
+	}
+	return known, nil
+}

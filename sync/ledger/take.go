@@ -1,0 +1,289 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"liaison/connectors"
+	"liaison/internal/incident"
+	"liaison/sync/ledger/internal/db"
+	"liaison/sync/merge"
+)
+
+// Situation is how things stand in the hub while a vendor's news is weighed.
+type Situation struct {
+	Incident incident.Incident
+	Link     Link
+	Open     []OpenDelivery  // what the vendor has yet to hear, in order
+	Known    map[string]bool // which of the vendor's journal entries the hub has
+}
+
+// OpenDelivery is a delivery that is not settled, with its comment.
+type OpenDelivery struct {
+	Delivery
+	Message incident.Comment // set for SayComment
+}
+
+// Pending reports whether the vendor has yet to hear of the hub's value of a field.
+func (s Situation) Pending(f incident.Field) bool {
+	return slices.ContainsFunc(s.Open, func(d OpenDelivery) bool { _, waits := d.Values[f]; return waits })
+}
+
+// Arrival is what a vendor's news comes to.
+type Arrival struct {
+	Actor       Actor // the system
+	Ticket      connectors.Ticket
+	RemoteState string // the ticket's state in the vendor's words for people
+	Outcome     merge.Outcome
+	Messages    []connectors.JournalEntry // new ones, oldest first
+	Mark        connectors.Mark           // the journal up to here is in the hub; empty leaves the mark as it is
+}
+
+// Taken is what Take made.
+type Taken struct {
+	Entries int // how many entries were written
+}
+
+// Take lays a vendor's news into the ledger: weigh looks at the incident and the link while they are locked, and
+// what it returns is written in the same transaction. Other links hear of what changed, this one does not. The
+// lane stays leased. Under a lease that was lost nothing is written and ErrFenced returned.
+func (l *Ledger) Take(ctx context.Context, lease Lease, journal []string, weigh func(Situation) (Arrival, error)) (Taken, error) {
+	var taken Taken
+	var deliveries int64
+	err := l.system(ctx, func(q *db.Queries) error {
+		taken, deliveries = Taken{}, 0
+		s, err := l.situation(ctx, q, lease, journal)
+		if err != nil {
+			return err
+		}
+		a, err := weigh(s)
+		if err != nil {
+			return err
+		}
+		w := arrivalWriter{ledger: l, q: q, lease: lease, now: s.Incident, actor: a.Actor, at: l.now()}
+		link := s.Link
+		link.LastSyncedAt = w.at
+		if err := w.values(ctx, s, a, &link); err != nil {
+			return err
+		}
+		if err := w.messages(ctx, a.Messages); err != nil {
+			return err
+		}
+		link.note(&a.Ticket, a.RemoteState)
+		link.RemoteVersion = a.Ticket.Version
+		if a.Mark != "" {
+			link.JournalMark = a.Mark
+		}
+		if err := q.UpdateLink(ctx, link.params()); err != nil {
+			return fmt.Errorf("writing the link: %w", err)
+		}
+		taken.Entries, deliveries = w.entries, w.deliveries
+		return nil
+	})
+	if err != nil {
+		return Taken{}, fmt.Errorf("taking in a vendor's news: %w", err)
+	}
+	if taken.Entries > 0 {
+		l.bell.Ring(TopicEntries)
+	}
+	if deliveries > 0 {
+		l.bell.Ring(TopicLanes)
+	}
+	return taken, nil
+}
+
+func (l *Ledger) situation(ctx context.Context, q *db.Queries, lease Lease, journal []string) (Situation, error) {
+	var s Situation
+	row, err := q.FindLink(ctx, db.FindLinkParams{OrganisationID: int64(lease.Organisation), ID: lease.Link.UUID})
+	if err != nil {
+		return s, fmt.Errorf("reading the link: %w", notFound(err))
+	}
+	locked, err := q.LockIncident(ctx, row.IncidentID)
+	if err != nil {
+		return s, fmt.Errorf("locking the incident: %w", err)
+	}
+	s.Incident = incidentOf(locked)
+	if err := fence(ctx, q, lease); err != nil {
+		return s, err
+	}
+	// Read again now that nobody else can write it.
+	if row, err = q.FindLink(ctx, db.FindLinkParams{OrganisationID: int64(lease.Organisation), ID: lease.Link.UUID}); err != nil {
+		return s, fmt.Errorf("reading the link: %w", err)
+	}
+	if s.Link, err = linkOf(row); err != nil {
+		return s, err
+	}
+	open, err := q.OpenDeliveries(ctx, db.OpenDeliveriesParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID})
+	if err != nil {
+		return s, fmt.Errorf("reading open deliveries: %w", err)
+	}
+	for _, r := range open {
+		d, err := deliveryOf(r.Delivery)
+		if err != nil {
+			return s, err
+		}
+		s.Open = append(s.Open, OpenDelivery{Delivery: d, Message: incident.Comment{ID: d.Comment, Body: r.CommentBody, Author: r.CommentAuthor, Visibility: incident.Visibility(r.CommentVisibility)}})
+	}
+	known, err := q.KnownCopies(ctx, db.KnownCopiesParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, ExternalIds: journal})
+	if err != nil {
+		return s, fmt.Errorf("reading known comments: %w", err)
+	}
+	s.Known = map[string]bool{}
+	for _, id := range known {
+		s.Known[id] = true
+	}
+	return s, nil
+}
+
+// arrivalWriter writes the entries of one arrival, each upon the one before it.
+type arrivalWriter struct {
+	ledger     *Ledger
+	q          *db.Queries
+	lease      Lease
+	now        incident.Incident
+	actor      Actor
+	at         time.Time
+	entries    int
+	deliveries int64
+}
+
+func (w *arrivalWriter) write(ctx context.Context, c change) error {
+	c.actor, c.from, c.before = w.actor, w.lease.Link, w.now
+	if c.after.ID == (incident.ID{}) {
+		c.after = w.now
+	}
+	after, n, err := w.ledger.write(ctx, w.q, c, w.at)
+	if err != nil {
+		return err
+	}
+	w.now, w.entries, w.deliveries = after, w.entries+1, w.deliveries+n
+	return nil
+}
+
+// values writes what the merge decided about the fields.
+func (w *arrivalWriter) values(ctx context.Context, s Situation, a Arrival, link *Link) error {
+	o := a.Outcome
+	after, refused := w.now.Take(o.Take, w.at)
+	is := after.Values()
+	payload := incident.Values{}
+	for _, f := range incident.Changed(w.now.Values(), is) {
+		payload[f] = is[f]
+	}
+	if len(payload) > 0 {
+		if err := w.write(ctx, change{kind: Changed, after: after, deliver: UpdateTicket, payload: payload}); err != nil {
+			return err
+		}
+	}
+	link.agree(o.Agreed)
+	overruled := slices.Sorted(maps.Keys(o.Take))
+	for _, c := range o.Conflicts {
+		if err := w.conflict(ctx, c); err != nil {
+			return err
+		}
+	}
+	if err := w.withdraw(ctx, overruled); err != nil {
+		return err
+	}
+	for _, f := range slices.Sorted(maps.Keys(refused)) {
+		c := merge.Conflict{Field: f, Base: s.Link.Base[f].Hub, Hub: w.now.Values()[f], Remote: o.Take[f], Winner: merge.Hub, Rule: "the lifecycle refuses it: " + refused[f].Error()}
+		if err := w.conflict(ctx, c); err != nil {
+			return err
+		}
+	}
+	for _, f := range slices.Sorted(maps.Keys(o.Parked)) {
+		if s.Link.Parked[f] != o.Parked[f] {
+			if err := w.write(ctx, parked(f, o.Parked[f])); err != nil {
+				return err
+			}
+		}
+		link.park(f, o.Parked[f])
+	}
+	for _, f := range o.Freed {
+		if _, waits := s.Link.Parked[f]; waits {
+			if err := w.write(ctx, change{kind: FieldFreed, visibility: incident.Internal, detail: map[string]any{"field": f}}); err != nil {
+				return err
+			}
+		}
+		delete(link.Parked, f)
+	}
+	if len(o.Push) > 0 {
+		if err := w.push(ctx, o.Push); err != nil {
+			return err
+		}
+	}
+	return w.ticket(ctx, s, a, len(payload) > 0)
+}
+
+func (w *arrivalWriter) conflict(ctx context.Context, c merge.Conflict) error {
+	return w.write(ctx, change{kind: Conflicted, visibility: incident.Internal, detail: map[string]any{
+		"field": c.Field, "base": c.Base, "hub": c.Hub, "vendor": c.Remote, "winner": c.Winner, "rule": c.Rule,
+	}})
+}
+
+// withdraw takes fields whose value the vendor has just given out of deliveries to it that wait: sending the
+// older value of the hub now would silently undo the vendor's.
+func (w *arrivalWriter) withdraw(ctx context.Context, fields []incident.Field) error {
+	if len(fields) == 0 {
+		return nil
+	}
+	names := make([]string, len(fields))
+	for n, f := range fields {
+		names[n] = string(f)
+	}
+	err := w.q.WithdrawFields(ctx, db.WithdrawFieldsParams{OrganisationID: int64(w.lease.Organisation), LinkID: w.lease.Link.UUID, Fields: names})
+	if err != nil {
+		return fmt.Errorf("withdrawing overruled values: %w", err)
+	}
+	return nil
+}
+
+// push has this link hear the hub's values again, because they won over the vendor's.
+func (w *arrivalWriter) push(ctx context.Context, fields []incident.Field) error {
+	values, is := incident.Values{}, w.now.Values()
+	for _, f := range fields {
+		values[f] = is[f]
+	}
+	after, n, err := w.ledger.write(ctx, w.q, change{kind: TicketChanged, visibility: incident.Internal, actor: Actor{Kind: Hub, Name: "Liaison"}, before: w.now, after: w.now,
+		about: w.lease.Link, only: []incident.LinkID{w.lease.Link}, deliver: UpdateTicket, payload: values, detail: map[string]any{"pushed": fields}}, w.at)
+	if err != nil {
+		return err
+	}
+	w.now, w.entries, w.deliveries = after, w.entries+1, w.deliveries+n
+	return nil
+}
+
+// ticket tells of what changed at the vendor without changing the incident.
+func (w *arrivalWriter) ticket(ctx context.Context, s Situation, a Arrival, changed bool) error {
+	switch {
+	case a.Ticket.Gone != connectors.Present && s.Link.Gone == connectors.Present:
+		return w.write(ctx, change{kind: TicketGone, detail: map[string]any{"how": a.Ticket.Gone, "successor": a.Ticket.SuccessorID}})
+	case a.RemoteState != s.Link.RemoteState && !changed:
+		return w.write(ctx, change{kind: TicketChanged, detail: map[string]any{"state": [2]string{s.Link.RemoteState, a.RemoteState}}})
+	}
+	return nil
+}
+
+func (w *arrivalWriter) messages(ctx context.Context, messages []connectors.JournalEntry) error {
+	for _, m := range messages {
+		body := strings.ReplaceAll(strings.ToValidUTF8(m.Body, "\uFFFD"), "\x00", "\uFFFD")
+		if strings.TrimSpace(body) == "" {
+			continue // an empty entry says nothing, and the hub keeps no empty comments
+		}
+		c := incident.Comment{ID: incident.NewCommentID(), Visibility: incident.Visibility(m.Visibility), Body: body, Author: m.Author, At: m.At.UTC()}
+		if c.At.IsZero() {
+			c.At = w.at
+		}
+		if err := w.write(ctx, change{kind: Commented, comment: &c, deliver: SayComment}); err != nil {
+			return err
+		}
+		err := w.q.CopyComment(ctx, db.CopyCommentParams{OrganisationID: int64(w.lease.Organisation), LinkID: w.lease.Link.UUID, ExternalID: m.ID, CommentID: c.ID.UUID})
+		if err != nil {
+			return fmt.Errorf("writing the comment's copy: %w", err)
+		}
+	}
+	return nil
+}

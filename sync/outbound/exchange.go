@@ -1,0 +1,371 @@
+package outbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"liaison/connectors"
+	"liaison/internal/incident"
+	"liaison/sync/ledger"
+	"liaison/sync/mapping"
+	"liaison/sync/merge"
+	"liaison/sync/pull"
+	"liaison/sync/system"
+)
+
+// exchange says to the vendor what the delivery has to say, or finds out what became of an earlier try.
+func (w *Worker) exchange(ctx context.Context, x ledger.Exchange) ledger.Settlement {
+	if x.Link.Gone != connectors.Present {
+		return dead("gone", "the vendor's ticket no longer exists: it was "+strings.ToLower(string(x.Link.Gone))+" there")
+	}
+	fresh := x.Found == ledger.StatePending
+	switch x.Delivery.Kind {
+	case ledger.CreateTicket:
+		if fresh {
+			return w.create(ctx, x)
+		}
+		return w.findCreated(ctx, x)
+	case ledger.SayComment:
+		if fresh || !x.Delivery.Marked {
+			return w.say(ctx, x)
+		}
+		return w.findSaid(ctx, x)
+	case ledger.UpdateTicket:
+		// Writing the same values again does no harm, so an unknown outcome needs no search: reading first shows
+		// what is left to write.
+		return w.update(ctx, x)
+	}
+	return dead("internal", fmt.Sprintf("delivery kind %q is not known", x.Delivery.Kind))
+}
+
+func (w *Worker) create(ctx context.Context, x ledger.Exchange) ledger.Settlement {
+	values := x.Delivery.Values
+	written := w.system.Mapping.Write(values, values)
+	ticket, err := w.system.Connector.Create(ctx, connectors.Draft{CorrelationID: x.Link.CorrelationID, Fields: written.Fields()})
+	if err != nil {
+		return w.failed(ctx, x, err)
+	}
+	return w.opened(ctx, x, ticket, written, nil)
+}
+
+// findCreated looks for the ticket of a create whose answer was lost. Nothing found before the settle window has
+// passed proves nothing.
+func (w *Worker) findCreated(ctx context.Context, x ledger.Exchange) ledger.Settlement {
+	tickets, err := w.system.Connector.FindByCorrelation(ctx, x.Link.CorrelationID)
+	switch {
+	case err != nil:
+		return w.stillUnknown(x, err)
+	case len(tickets) == 0:
+		return w.notThere(x)
+	}
+	var more []connectors.ExternalID
+	for _, t := range tickets[1:] {
+		more = append(more, t.ID)
+	}
+	written := w.system.Mapping.Write(x.Delivery.Values, x.Delivery.Values)
+	return w.opened(ctx, x, tickets[0], written, more)
+}
+
+func (w *Worker) opened(ctx context.Context, x ledger.Exchange, ticket connectors.Ticket, written mapping.Written, duplicates []connectors.ExternalID) ledger.Settlement {
+	if full, err := w.system.Connector.Read(ctx, ticket.ID, w.system.Mapping.VendorFields()); err == nil && full.Gone == connectors.Present {
+		ticket = full
+	}
+	reading := w.system.Mapping.Read(ticket.Fields)
+	s := ledger.Settlement{State: ledger.StateDelivered, Ticket: &ticket, RemoteState: reading.State, Agreed: map[incident.Field]merge.Base{},
+		Parked: written.Parked, Duplicates: duplicates}
+	for f, value := range x.Delivery.Values {
+		now, read := w.system.Mapping.WordsOf(f, ticket.Fields)
+		if !read {
+			continue
+		}
+		words, told := written.Words[f]
+		switch {
+		case !told: // what the vendor put there by itself belongs to the base: unless it changes, the hub's value stays
+			s.Agreed[f] = merge.Base{Hub: value, Vendor: now}
+		case reading.Values[f].Means(value):
+			s.Agreed[f] = merge.Base{Hub: value, Vendor: now}
+		default: // somebody there has been quicker than this look: the next pull takes it as the change that it is
+			s.Agreed[f] = merge.Base{Hub: value, Vendor: merged(now, words)}
+		}
+	}
+	return s
+}
+
+// merged returns the words now with those that were written laid over them, without adding a name.
+func merged(now, written connectors.Fields) connectors.Fields {
+	out := maps.Clone(now)
+	for name := range now {
+		if word, told := written[name]; told {
+			out[name] = word
+		}
+	}
+	return out
+}
+
+func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlement {
+	if x.Link.ExternalID == "" {
+		return dead("internal", "the ticket has no id at the vendor, although its creation came before")
+	}
+	values := x.Delivery.Values
+	all := x.Incident.Values()
+	maps.Copy(all, values)
+	written := w.system.Mapping.Write(values, all)
+	s := ledger.Settlement{State: ledger.StateDelivered, Agreed: map[incident.Field]merge.Base{}, Parked: written.Parked}
+	if len(written.Words) == 0 {
+		return s
+	}
+	ticket, err := w.system.Connector.Read(ctx, x.Link.ExternalID, w.system.Mapping.VendorFields())
+	switch {
+	case err != nil:
+		return w.failed(ctx, x, readOnly(err))
+	case ticket.Gone != connectors.Present || w.moved(x.Link, ticket, written):
+		return w.pullFirst(ctx, x)
+	}
+	// No no-op writes: some vendors would stamp the ticket and start their clocks anew.
+	todo := map[incident.Field]connectors.Fields{}
+	for f, words := range written.Words {
+		if !has(ticket.Fields, words) {
+			todo[f] = words
+		}
+	}
+	if len(todo) > 0 {
+		var failure *ledger.Settlement
+		if ticket, failure = w.write(ctx, x, ticket, todo, s.Parked); failure != nil {
+			return *failure
+		}
+	}
+	w.agree(&s, x, written, ticket)
+	s.Ticket, s.RemoteState = &ticket, w.system.Mapping.Read(ticket.Fields).State
+	return s
+}
+
+// moved reports whether the vendor has changed a field that is about to be written since both sides last agreed
+// on it, to something other than what is about to be written: that is a conflict, and overwriting it would be
+// a silent one.
+func (w *Worker) moved(link ledger.Link, ticket connectors.Ticket, written mapping.Written) bool {
+	for f, words := range written.Words {
+		base, known := link.Base[f]
+		now, read := w.system.Mapping.WordsOf(f, ticket.Fields)
+		if known && read && !maps.Equal(now, base.Vendor) && !has(ticket.Fields, words) {
+			return true
+		}
+	}
+	return false
+}
+
+// pullFirst takes the vendor's news in and lets the delivery go again at once, upon the new base.
+func (w *Worker) pullFirst(ctx context.Context, x ledger.Exchange) ledger.Settlement {
+	if _, err := pull.Pull(ctx, w.ledger, w.system, x.Lease, x.Link); err != nil {
+		return w.failed(ctx, x, readOnly(err))
+	}
+	return ledger.Settlement{State: ledger.StatePending}
+}
+
+// write sends the words. When the vendor refuses several fields at once, each is tried alone, so that only the one
+// at fault is parked and the others arrive.
+func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors.Ticket, todo map[incident.Field]connectors.Fields, parked map[incident.Field]string) (connectors.Ticket, *ledger.Settlement) {
+	after, err := w.system.Connector.Update(ctx, x.Link.ExternalID, join(todo))
+	if err == nil {
+		return overlay(ticket, after), nil
+	}
+	if connectors.KindOf(err) != connectors.Rejected {
+		s := w.failed(ctx, x, err)
+		return ticket, &s
+	}
+	if len(todo) == 1 {
+		for f := range todo {
+			parked[f] = "the vendor refused it: " + vendorWords(err)
+		}
+		return ticket, nil
+	}
+	for _, f := range slices.Sorted(maps.Keys(todo)) {
+		one, failure := w.write(ctx, x, ticket, map[incident.Field]connectors.Fields{f: todo[f]}, parked)
+		if failure != nil {
+			return ticket, failure
+		}
+		ticket = one
+	}
+	return ticket, nil
+}
+
+// agree records what the ticket holds now for every field that was written, and parks what the vendor left as it
+// was although it said yes.
+func (w *Worker) agree(s *ledger.Settlement, x ledger.Exchange, written mapping.Written, ticket connectors.Ticket) {
+	reading := w.system.Mapping.Read(ticket.Fields)
+	for f, words := range written.Words {
+		if _, refused := s.Parked[f]; refused {
+			continue
+		}
+		now, read := w.system.Mapping.WordsOf(f, ticket.Fields)
+		if !read {
+			continue
+		}
+		value := x.Delivery.Values[f]
+		base, known := x.Link.Base[f]
+		switch {
+		case reading.Values[f].Means(value):
+			s.Agreed[f] = merge.Base{Hub: value, Vendor: now}
+		case known && maps.Equal(now, base.Vendor):
+			s.Parked[f] = "the vendor accepted the call but kept " + say(now)
+		default: // changed again by a rule or a person there: the next pull takes it as the change that it is
+			s.Agreed[f] = merge.Base{Hub: value, Vendor: merged(now, words)}
+		}
+	}
+}
+
+func (w *Worker) say(ctx context.Context, x ledger.Exchange) ledger.Settlement {
+	if x.Link.ExternalID == "" {
+		return dead("internal", "the ticket has no id at the vendor, although its creation came before")
+	}
+	mark, err := w.system.Connector.Mark(ctx, x.Link.ExternalID)
+	if err != nil {
+		return w.failed(ctx, x, readOnly(err))
+	}
+	if err := w.ledger.NoteMark(ctx, x, mark); err != nil {
+		return ledger.Settlement{State: ledger.StatePending, ErrorKind: "internal", Error: "the journal's mark could not be recorded: " + err.Error(), RetryAt: w.in(w.opts.Backoff.after(x.Delivery.Attempts))}
+	}
+	entry, err := w.system.Connector.Say(ctx, x.Link.ExternalID, system.Message(x.Comment), mark)
+	if err != nil {
+		return w.failed(ctx, x, err)
+	}
+	return ledger.Settlement{State: ledger.StateDelivered, Copy: entry.ID}
+}
+
+// findSaid looks beyond the mark for a comment whose answer was lost. Entries that the hub knows are other
+// comments, even with the same text.
+func (w *Worker) findSaid(ctx context.Context, x ledger.Exchange) ledger.Settlement {
+	journal, _, err := w.system.Connector.Journal(ctx, x.Link.ExternalID, x.Delivery.Mark)
+	if err != nil {
+		return w.stillUnknown(x, err)
+	}
+	ids := make([]string, len(journal))
+	for n, e := range journal {
+		ids[n] = e.ID
+	}
+	known, err := w.ledger.Known(ctx, x.Lease, ids)
+	if err != nil {
+		return w.stillUnknown(x, err)
+	}
+	for _, e := range journal {
+		if !known[e.ID] && system.Wrote(e, x.Comment) {
+			return ledger.Settlement{State: ledger.StateDelivered, Copy: e.ID}
+		}
+	}
+	return w.notThere(x)
+}
+
+// failed decides what becomes of a delivery from the kind of failure: the one place that does.
+func (w *Worker) failed(ctx context.Context, x ledger.Exchange, err error) ledger.Settlement {
+	kind := connectors.KindOf(err)
+	s := ledger.Settlement{State: ledger.StatePending, ErrorKind: kind.String(), Error: err.Error(), RetryAt: w.in(w.opts.Backoff.after(x.Delivery.Attempts))}
+	switch kind {
+	case connectors.Transient:
+	case connectors.RateLimited:
+		s.RetryAt = w.in(max(retryAfter(err), w.opts.Backoff.Base))
+	case connectors.Auth:
+		s.RetryAt = w.in(max(w.opts.Backoff.after(x.Delivery.Attempts), 30*time.Second))
+	case connectors.Unknown:
+		s.State, s.RetryAt = ledger.StateUnknown, w.in(w.opts.Backoff.Base)
+	case connectors.Conflict:
+		if x.Link.ExternalID != "" && x.Delivery.Attempts < 5 {
+			return w.pullFirst(ctx, x)
+		}
+	case connectors.Rejected, connectors.NotFound:
+		s.State = ledger.StateDead
+	}
+	if x.Found != ledger.StatePending && s.State == ledger.StatePending && x.Delivery.Kind != ledger.UpdateTicket && kind != connectors.Rejected {
+		// The earlier try's outcome is as unknown as before.
+		s.State = ledger.StateUnknown
+	}
+	return s
+}
+
+// stillUnknown keeps asking: a search that failed says nothing about the write.
+func (w *Worker) stillUnknown(x ledger.Exchange, err error) ledger.Settlement {
+	wait := w.opts.Backoff.after(x.Delivery.Attempts)
+	return ledger.Settlement{State: ledger.StateUnknown, ErrorKind: connectors.Unknown.String(),
+		Error: "the answer was lost, and asking the vendor failed: " + err.Error(), RetryAt: w.in(max(wait, retryAfter(err)))}
+}
+
+// notThere is the verdict when the search found nothing: too early to tell, or time to send it again.
+func (w *Worker) notThere(x ledger.Exchange) ledger.Settlement {
+	if safe := x.Delivery.SentAt.Add(w.system.CallTimeout + w.system.SettleWindow); w.opts.Now().Before(safe) {
+		next := w.in(w.opts.Backoff.after(x.Delivery.Attempts))
+		if next.After(safe) {
+			next = safe
+		}
+		return ledger.Settlement{State: ledger.StateUnknown, ErrorKind: connectors.Unknown.String(), RetryAt: next,
+			Error: "the answer was lost and the vendor does not show it yet; it is sent again only after " + safe.UTC().Format(time.RFC3339)}
+	}
+	return ledger.Settlement{State: ledger.StatePending}
+}
+
+func (w *Worker) in(d time.Duration) time.Time { return w.opts.Now().Add(d) }
+
+func dead(kind, text string) ledger.Settlement {
+	return ledger.Settlement{State: ledger.StateDead, ErrorKind: kind, Error: text}
+}
+
+// readOnly says of a failure before any write that nothing was written.
+func readOnly(err error) error {
+	if e, ok := errors.AsType[*connectors.Error](err); ok && e.Kind != connectors.Unknown {
+		return err
+	}
+	return &connectors.Error{Op: "reading before writing", Kind: connectors.Transient, Err: err}
+}
+
+func retryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[*connectors.Error](err); ok {
+		return e.RetryAfter
+	}
+	return 0
+}
+
+func vendorWords(err error) string {
+	if e, ok := errors.AsType[*connectors.Error](err); ok && e.Vendor != "" {
+		return e.Vendor
+	}
+	return err.Error()
+}
+
+// has reports whether the ticket holds the words already.
+func has(ticket, words connectors.Fields) bool {
+	for name, word := range words {
+		if now, read := ticket[name]; !read || now != word {
+			return false
+		}
+	}
+	return true
+}
+
+func join(words map[incident.Field]connectors.Fields) connectors.Fields {
+	out := connectors.Fields{}
+	for _, f := range words {
+		maps.Copy(out, f)
+	}
+	return out
+}
+
+// overlay lays what an update answered over what was read before it.
+func overlay(before, after connectors.Ticket) connectors.Ticket {
+	fields := maps.Clone(before.Fields)
+	maps.Copy(fields, after.Fields)
+	after.Fields = fields
+	if after.Number == "" {
+		after.Number, after.URL = before.Number, before.URL
+	}
+	return after
+}
+
+func say(words connectors.Fields) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(words)) {
+		out = append(out, fmt.Sprintf("%s %q", name, words[name]))
+	}
+	return strings.Join(out, ", ")
+}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
@@ -87,6 +88,7 @@ type tokenSource struct {
 	cfg    *connectors.OAuth2
 	fetch  func(ctx context.Context, refresh string) (*oauth2.Token, error)
 	redact *redactor
+	now    func() time.Time
 	client *http.Client
 	flight singleflight.Group
 
@@ -100,7 +102,7 @@ func newTokenSource(cfg Config, redact *redactor) (*tokenSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &tokenSource{cfg: cfg.Auth.OAuth2, redact: redact}
+	s := &tokenSource{cfg: cfg.Auth.OAuth2, redact: redact, now: cfg.Now}
 	s.client = &http.Client{
 		Transport:     &attemptLayer{next: transportTo(cfg, at), timeout: cfg.Timeout, maxBody: 1 << 20},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -160,7 +162,7 @@ func (s *tokenSource) replace(ctx context.Context) (*oauth2.Token, error) {
 	}
 	t, err := s.fetch(context.WithValue(ctx, oauth2.HTTPClient, s.client), refresh)
 	if err != nil {
-		return nil, tokenError(err)
+		return nil, tokenError(err, s.now())
 	}
 	s.redact.add(t.AccessToken)
 	s.redact.add(t.RefreshToken)
@@ -199,7 +201,7 @@ func (s *tokenSource) fetchPassword(ctx context.Context, refresh string) (*oauth
 
 // tokenError sorts a failed sign-in. The request itself never left, so no kind of it is Unknown. The answer's body is
 // left out: it can repeat what was sent.
-func tokenError(err error) error {
+func tokenError(err error, now time.Time) error {
 	e := &connectors.Error{Kind: connectors.Transient, Err: errors.New("fetching an access token")}
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok {
@@ -211,9 +213,10 @@ func tokenError(err error) error {
 	}
 	e.Status = refused.Response.StatusCode
 	e.Vendor = strings.TrimSpace(refused.ErrorCode + " " + refused.ErrorDescription)
+	wait := RetryAfter(refused.Response.Header, now)
 	switch {
-	case e.Status == http.StatusTooManyRequests:
-		e.Kind = connectors.RateLimited
+	case e.Status == http.StatusTooManyRequests, e.Status == http.StatusServiceUnavailable && wait > 0:
+		e.Kind, e.RetryAfter = connectors.RateLimited, wait
 	case e.Status >= 300 && e.Status < 500:
 		e.Kind = connectors.Auth
 	}

@@ -93,14 +93,14 @@ func (c *Connector) Mark(ctx context.Context, id connectors.ExternalID) (connect
 	}
 	var entries []entry
 	for offset := 0; ; offset += c.set.pageSize {
-		part, more, err := c.entries(ctx, op, id, "", true, offset)
+		part, found, err := c.entries(ctx, op, id, "", true, offset)
 		if err != nil {
 			return "", err
 		}
 		entries = append(entries, part...)
 		m := c.markOf(entries, mark{})
-		if !more || len(part) > 0 && part[len(part)-1].stamp < m.from(c.overlap) {
-			return m.String(), c.checkJournalSeen(ctx, op, id, len(entries) > 0)
+		if !found.more || len(part) > 0 && part[len(part)-1].stamp < m.from(c.overlap) {
+			return m.String(), c.checkJournalSeen(ctx, op, id, len(entries) > 0, found)
 		}
 	}
 }
@@ -126,20 +126,23 @@ func (c *Connector) journal(ctx context.Context, op string, id connectors.Extern
 	if err != nil {
 		return nil, mark{}, err
 	}
-	var all []entry
+	var (
+		all  []entry
+		last rows
+	)
 	// Entries are only ever added, and an addition before the offset shifts rows towards it: a page by offset may
 	// repeat an entry and never skips one.
 	for offset := 0; ; offset += c.set.pageSize {
-		part, more, err := c.entries(ctx, op, id, old.from(c.overlap), false, offset)
+		part, found, err := c.entries(ctx, op, id, old.from(c.overlap), false, offset)
 		if err != nil {
 			return nil, mark{}, err
 		}
-		all = append(all, part...)
-		if !more {
+		all, last = append(all, part...), found
+		if !found.more {
 			break
 		}
 	}
-	if err := c.checkJournalSeen(ctx, op, id, len(all) > 0); err != nil {
+	if err := c.checkJournalSeen(ctx, op, id, len(all) > 0, last); err != nil {
 		return nil, mark{}, err
 	}
 	if err := c.findOwn(ctx, op, all); err != nil {
@@ -168,7 +171,7 @@ func beyond(all []entry, old mark) []entry {
 }
 
 // entries returns a page of the ticket's journal.
-func (c *Connector) entries(ctx context.Context, op string, id connectors.ExternalID, from string, newestFirst bool, offset int) ([]entry, bool, error) {
+func (c *Connector) entries(ctx context.Context, op string, id connectors.ExternalID, from string, newestFirst bool, offset int) ([]entry, rows, error) {
 	q := query{"element_id=" + string(id), "elementIN" + comments + "," + workNotes}
 	if from != "" {
 		q = append(q, "sys_created_on>="+from)
@@ -180,17 +183,17 @@ func (c *Connector) entries(ctx context.Context, op string, id connectors.Extern
 	q = append(q, order+"sys_created_on", order+"sys_id")
 	found, err := c.list(ctx, op, listing{table: "sys_journal_field", query: q, fields: entryColumns, limit: c.set.pageSize, offset: offset})
 	if err != nil {
-		return nil, false, err
+		return nil, rows{}, err
 	}
 	entries := make([]entry, 0, len(found.records))
 	for _, rec := range found.records {
 		e, err := readEntry(rec, id, from)
 		if err != nil {
-			return nil, false, &connectors.Error{Op: op, Kind: connectors.Auth, Err: err}
+			return nil, rows{}, &connectors.Error{Op: op, Kind: connectors.Auth, Err: err}
 		}
 		entries = append(entries, e)
 	}
-	return entries, found.more, nil
+	return entries, found, nil
 }
 
 // readEntry refuses a row that was not asked for: then the vendor has dropped a condition on a column that it hides, and
@@ -225,16 +228,31 @@ func (c *Connector) findOwn(ctx context.Context, op string, entries []entry) err
 }
 
 // checkJournalSeen tells a journal without entries from one that the account may not read, and both from a ticket that is
-// not there: the vendor answers all three with no rows. The record's own display value of the journals, which follows
-// other access rules, tells.
-func (c *Connector) checkJournalSeen(ctx context.Context, op string, id connectors.ExternalID, seen bool) error {
+// not there: the vendor answers all three with no rows. found is the last page asked for.
+func (c *Connector) checkJournalSeen(ctx context.Context, op string, id connectors.ExternalID, seen bool, found rows) error {
 	if seen {
 		return nil
 	}
-	rec, err := c.displayed(ctx, op, id, "sys_id", comments, workNotes)
+	if found.total > 0 { // counted before the account's rights took every row away
+		return journalDenied(op)
+	}
+	// The record's own display value of the journals follows other access rules, and 404 tells that there is no ticket.
+	rec, a, err := c.displayed(ctx, op, id, "sys_id", "sys_updated_on", comments, workNotes)
 	if err != nil || rec.get(comments)+rec.get(workNotes) == "" {
 		return err
 	}
+	// There are messages, but none is shown. If entries of other tickets are, then these lag behind the record.
+	others, err := c.list(ctx, op, listing{table: "sys_journal_field", fields: entryColumns, limit: 1})
+	if err != nil || len(others.records) > 0 {
+		return err
+	}
+	if others.total <= 0 && !c.settled(rec, a.Header) {
+		return nil
+	}
+	return journalDenied(op)
+}
+
+func journalDenied(op string) error {
 	return &connectors.Error{
 		Op: op, Kind: connectors.Auth, Fields: []string{comments, workNotes},
 		Err: errors.New("the ticket has messages, but the account may not read sys_journal_field; grant its role read access to that table"),
@@ -274,7 +292,7 @@ func (c *Connector) Say(ctx context.Context, id connectors.ExternalID, m connect
 	if err == nil || !errors.Is(err, errNotThere) {
 		return e, err
 	}
-	if c.ignored(rec, a.Header) {
+	if c.settled(rec, a.Header) { // our own write would have moved the stamp
 		return e, &connectors.Error{
 			Op: op, Kind: connectors.Rejected, Status: a.Status, Fields: []string{journal},
 			Err: fmt.Errorf("the vendor answered as if done and kept nothing; grant the account write access to %s", journal),
@@ -307,9 +325,9 @@ func (c *Connector) findSaid(ctx context.Context, op string, id connectors.Exter
 	return connectors.JournalEntry{}, errNotThere
 }
 
-// ignored tells whether a write that was answered with 200 changed nothing: each entry moves the record's stamp, so a
-// stamp well before the answer's own date is that of an older change.
-func (c *Connector) ignored(rec record, h http.Header) bool {
+// settled tells whether the record's last change lies so far before the answer that nothing of it can still be under way.
+// Each journal entry moves the record's stamp. The stamp may be a display value, whose form nobody knows: then it is not.
+func (c *Connector) settled(rec record, h http.Header) bool {
 	stamp, err := rec.at("sys_updated_on")
 	if err != nil {
 		return false

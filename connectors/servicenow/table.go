@@ -136,10 +136,9 @@ func (c *Connector) row(ctx context.Context, op, method string, id connectors.Ex
 }
 
 // displayed reads columns of a ticket as its pages show them: only good for telling whether there is anything to read.
-func (c *Connector) displayed(ctx context.Context, op string, id connectors.ExternalID, fields ...string) (record, error) {
+func (c *Connector) displayed(ctx context.Context, op string, id connectors.ExternalID, fields ...string) (record, client.Answer, error) {
 	q := url.Values{"sysparm_display_value": {"true"}, "sysparm_fields": {strings.Join(fields, ",")}}
-	rec, _, err := c.exchange(ctx, client.Request{Op: op, Query: q}, id, nil)
-	return rec, err
+	return c.exchange(ctx, client.Request{Op: op, Query: q}, id, nil)
 }
 
 // exchange makes r with the ticket's path and looks whether the answer is that ticket's.

@@ -328,7 +328,7 @@ func TestDefaultDataDir(t *testing.T) {
 		vars variables
 		want string
 	}{
-		{"root", 0, variables{"XDG_DATA_HOME": "/x", "HOME": "/root"}, "/var/lib/liaison"},
+		{"root", 0, variables{"XDG_DATA_HOME": "/x", "HOME": "/home/ada"}, "/var/lib/liaison"},
 		{"xdg", 1000, variables{"XDG_DATA_HOME": "/x", "HOME": "/home/ada"}, "/x/liaison"},
 		{"relative xdg is ignored", 1000, variables{"XDG_DATA_HOME": "x", "HOME": "/home/ada"}, "/home/ada/.local/share/liaison"},
 		{"home", 1000, variables{"HOME": "/home/ada"}, "/home/ada/.local/share/liaison"},

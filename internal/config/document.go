@@ -99,7 +99,7 @@ func (d *document) read(data []byte, r *report) {
 	if len(root.Content) == 0 {
 		return
 	}
-	switch top := d.value(root.Content[0], "", r).(type) {
+	switch top := d.value(root.Content[0], "", 0, r).(type) {
 	case map[string]any:
 		d.tree = top
 	case nil:
@@ -109,23 +109,27 @@ func (d *document) read(data []byte, r *report) {
 }
 
 // value converts one node. A node that cannot be used is reported and becomes nil.
-func (d *document) value(n *yaml.Node, path string, r *report) any {
+func (d *document) value(n *yaml.Node, path string, depth int, r *report) any {
 	at := place{source: d.name, line: n.Line, column: n.Column}
 	d.places[path] = at
+	if depth > maxDepth {
+		r.at(path, "is nested too deeply", "check the brackets and the indentation there")
+		return nil
+	}
 	switch n.Kind {
 	case yaml.MappingNode:
-		return d.mapping(n, path, r)
+		return d.mapping(n, path, depth, r)
 	case yaml.SequenceNode:
 		list := make([]any, len(n.Content))
 		for i, item := range n.Content {
-			list[i] = d.value(item, index(path, i), r)
+			list[i] = d.value(item, index(path, i), depth+1, r)
 		}
 		return list
 	case yaml.ScalarNode:
 		switch n.ShortTag() {
 		case "!!null":
 			return nil
-		case "!!str":
+		case "!!str", "!!merge": // a plain << means merging as a key only
 			at.kind = kindText
 		case "!!int", "!!float":
 			at.kind = kindNumber
@@ -146,7 +150,7 @@ func (d *document) value(n *yaml.Node, path string, r *report) any {
 	}
 }
 
-func (d *document) mapping(n *yaml.Node, path string, r *report) any {
+func (d *document) mapping(n *yaml.Node, path string, depth int, r *report) any {
 	m := make(map[string]any, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, val := n.Content[i], n.Content[i+1]
@@ -169,13 +173,17 @@ func (d *document) mapping(n *yaml.Node, path string, r *report) any {
 			continue
 		}
 		d.places[keyPath+keySuffix] = place{source: d.name, line: key.Line, column: key.Column}
-		m[key.Value] = d.value(val, keyPath, r)
+		m[key.Value] = d.value(val, keyPath, depth+1, r)
 	}
 	return m
 }
 
 // maxKeyBytes keeps a mislaid quote from filling messages with half the file.
 const maxKeyBytes = 200
+
+// maxDepth is well beyond the deepest setting, systems[].auth.oauth2.client_secret.file. Paths grow with the depth, so that
+// without it the cost of a file would grow with the square of its size.
+const maxDepth = 16
 
 // keySuffix marks the place of a key beside that of its value; no path ends so.
 const keySuffix = "\x00key"

@@ -48,8 +48,13 @@ func TestEachErrorNamesPlaceProblemAndRemedy(t *testing.T) {
 		{"unknown anchor is not shown", "log: {}\naddr: §*hunter2\n", `liaison.yaml:@: not valid YAML: a value begins with an asterisk, which YAML reads as an alias; put the value in quotes`},
 		{"tag", "addr: §!env X\n", `liaison.yaml:@: addr: has a YAML tag ("!env"); write the value without it`},
 
+		{"too deep", "addr: §" + strings.Repeat("[", 16) + "§[" + strings.Repeat("]", 17) + "\n", "liaison.yaml:@: addr: wants text, not a list; for example 127.0.0.1:8080\n" +
+			"liaison.yaml:@: addr" + strings.Repeat("[0]", 16) + ": is nested too deeply; check the brackets and the indentation there"},
+
+		{"merge sign as a value is text", "log: {level: §<<}\n", `liaison.yaml:@: log.level: unknown word "<<"; known are debug, info, warn, error`},
+
 		// Keys.
-		{"unknown key, near", "log: {§levle: info}\n", `liaison.yaml:@: log.levle: unknown setting; did you mean "level"?`},
+		{"unknown key, near", "log: {§lvel: info}\n", `liaison.yaml:@: log.lvel: unknown setting; did you mean "level"?`},
 		{"unknown key in a list", system(goodAuth + ", §pol: {interval: 30s}"), `liaison.yaml:@: systems[0].pol: unknown setting; did you mean "poll"?`},
 		{"unknown key, far", "log: {§zzzzzzzz: 1}\n", `liaison.yaml:@: log.zzzzzzzz: unknown setting; known are level, format`},
 		{"dotted key", "§log.level: info\n", `liaison.yaml:@: ["log.level"]: unknown setting; write "level:" below "log:", indented`},
@@ -116,6 +121,7 @@ func TestEachErrorNamesPlaceProblemAndRemedy(t *testing.T) {
 		{"unknown organisation", system(goodAuth + ", organisations: [§nroth]"), `liaison.yaml:@: systems[0].organisations[0]: there is no organisation with the key "nroth"; did you mean "north"?`},
 
 		// Systems.
+		{"missing below an odd key", system(goodAuth + ", settings: {'a.b[': §[x]}"), `liaison.yaml:@: systems[0].settings["a.b["]: wants text, not a list; write one value`},
 		{"unknown connector", context + "systems: [{key: s, name: S, connector: §servicnow, desk: btls, url: 'http://h', " + goodAuth + "}]\n", `liaison.yaml:@: systems[0].connector: unknown connector "servicnow"; did you mean "servicenow"?`},
 		{"what a system needs", context + "systems:\n- §key: s\n", strings.Join([]string{
 			`liaison.yaml:@: systems[0].name: is missing; for example BTLS ServiceNow`,

@@ -93,7 +93,7 @@ func Parse(name string, data []byte, o Options) (*Config, error) {
 
 	// The file alone first, so that a variable cannot hide a mistake in it; then the file with the variables over it.
 	d.decode(doc.tree, "", reflect.ValueOf(Default()).Elem())
-	merged, err := overlay(doc, o.Environ, r)
+	merged, err := overlay(doc, o.Environ)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func Parse(name string, data []byte, o Options) (*Config, error) {
 }
 
 // overlay merges the variables over the file's tree and records where each now stands.
-func overlay(doc *document, environ []string, r *report) (map[string]any, error) {
+func overlay(doc *document, environ []string) (map[string]any, error) {
 	k := koanf.New(".")
 	if err := k.Load(confmap.Provider(doc.tree, ""), nil); err != nil {
 		return nil, fmt.Errorf("merging settings: %w", err)

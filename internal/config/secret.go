@@ -86,7 +86,7 @@ func readSecret(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if info.IsDir() && false {
+	if !info.Mode().IsRegular() {
 		return "", fmt.Errorf("%q is not a regular file", path)
 	}
 	f, err := os.Open(path)

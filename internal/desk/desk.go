@@ -24,17 +24,19 @@ type Denied struct {
 
 func (d *Denied) Error() string { return d.Problem + "; " + d.Remedy }
 
-// Limits bound what people send. Sizes are in bytes of UTF-8.
+// Limits bound what people send. Bytes are those of UTF-8, characters are code points.
 type Limits struct {
-	TitleBytes       int // default 1,000
+	TitleChars       int // default 160
 	DescriptionBytes int // default 32,000
 	CommentBytes     int // default 32,000
-	ShortBytes       int // every other text, default 400
 }
+
+// shortBytes bounds every text that has no limit of its own.
+const shortBytes = 400
 
 // DefaultLimits are the limits when the settings name none.
 func DefaultLimits() Limits {
-	return Limits{TitleBytes: 1000, DescriptionBytes: 32000, CommentBytes: 32000, ShortBytes: 400}
+	return Limits{TitleChars: 160, DescriptionBytes: 32000, CommentBytes: 32000}
 }
 
 // Desk carries out the use cases.
@@ -82,6 +84,14 @@ func text(field, s string, limit int) error {
 		return refuse(field, fmt.Sprintf("is %d bytes long, the limit is %d", len(s), limit), "shorten it or attach the rest as a file")
 	}
 	return nil
+}
+
+// title checks a title, whose limit is in characters because vendors count those.
+func (d *Desk) title(s string) error {
+	if n := utf8.RuneCountInString(s); n > d.limits.TitleChars {
+		return refuse("title", fmt.Sprintf("is %d characters long, the limit is %d", n, d.limits.TitleChars), "shorten it and say the rest in the description")
+	}
+	return line("title", s, 4*d.limits.TitleChars)
 }
 
 // line checks a one-line text.

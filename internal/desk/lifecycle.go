@@ -34,7 +34,7 @@ func (d *Desk) Update(ctx context.Context, v auth.Viewer, in UpdateInput) (incid
 		if strings.TrimSpace(*in.Title) == "" {
 			return incident.Incident{}, refuse("title", "is empty", "give a short summary of the trouble")
 		}
-		if err := line("title", *in.Title, d.limits.TitleBytes); err != nil {
+		if err := d.title(*in.Title); err != nil {
 			return incident.Incident{}, err
 		}
 	}
@@ -44,13 +44,13 @@ func (d *Desk) Update(ctx context.Context, v auth.Viewer, in UpdateInput) (incid
 		}
 	}
 	if in.Service != nil {
-		if err := line("service", *in.Service, d.limits.ShortBytes); err != nil {
+		if err := line("service", *in.Service, shortBytes); err != nil {
 			return incident.Incident{}, err
 		}
 	}
 	if in.Contact != nil {
-		if err := firstError(checkEmail(in.Contact.Email), line("contact.name", in.Contact.Name, d.limits.ShortBytes),
-			line("contact.phone", in.Contact.Phone, d.limits.ShortBytes)); err != nil {
+		if err := firstError(checkEmail(in.Contact.Email), line("contact.name", in.Contact.Name, shortBytes),
+			line("contact.phone", in.Contact.Phone, shortBytes)); err != nil {
 			return incident.Incident{}, err
 		}
 	}
@@ -107,7 +107,7 @@ func (d *Desk) Assign(ctx context.Context, v auth.Viewer, t Target, team, assign
 	if strings.TrimSpace(team) == "" {
 		return incident.Incident{}, refuse("team", "is empty", "name the team that is to own the incident")
 	}
-	if err := firstError(line("team", team, d.limits.ShortBytes), line("assignee", assignee, d.limits.ShortBytes)); err != nil {
+	if err := firstError(line("team", team, shortBytes), line("assignee", assignee, shortBytes)); err != nil {
 		return incident.Incident{}, err
 	}
 	return d.change(ctx, v, t, "assigning", func(i incident.Incident) (incident.Incident, error) {

@@ -86,14 +86,14 @@ func (d *Desk) checkReport(in ReportInput) error {
 		return refuse("description", "is empty", "say what happened, which error message appeared and when it last worked")
 	}
 	return firstError(
-		line("title", in.Title, d.limits.TitleBytes),
+		d.title(in.Title),
 		text("description", in.Description, d.limits.DescriptionBytes),
 		d.checkCategory(in.Category),
-		line("service", in.Service, d.limits.ShortBytes),
-		line("reference", in.Reference, d.limits.ShortBytes),
-		line("contact.name", in.Contact.Name, d.limits.ShortBytes),
-		line("contact.phone", in.Contact.Phone, d.limits.ShortBytes),
-		line("contact.email", in.Contact.Email, d.limits.ShortBytes),
+		line("service", in.Service, shortBytes),
+		line("reference", in.Reference, shortBytes),
+		line("contact.name", in.Contact.Name, shortBytes),
+		line("contact.phone", in.Contact.Phone, shortBytes),
+		line("contact.email", in.Contact.Email, shortBytes),
 		checkEmail(in.Contact.Email),
 	)
 }

@@ -15,7 +15,7 @@
 //   - A cursor names the epoch of its positions. A restored or copied database has another epoch, and its
 //     hub answers [ErrExpired] instead of reading positions that mean something else there.
 //
-// Wake-ups (the bell's topics [TopicEntries] and [TopicFeed]) only make it fast; a slow poll behind them finds
+// Wake-ups (the bell's topics [ledger.TopicEntries] and [TopicFeed]) only make it fast; a slow poll behind them finds
 // whatever a lost wake-up left.
 //
 // # How late commits are found

@@ -118,9 +118,6 @@ func settleEpoch(ctx context.Context, q *db.Queries, w db.LockWatermarkRow, logg
 func verifyEpoch(ctx context.Context, database *postgres.DB, logger *slog.Logger) error {
 	return database.SystemTx(ctx, func(tx pgx.Tx) error {
 		q := queries(tx)
-		if err := q.BoundTransaction(ctx); err != nil {
-			return fmt.Errorf("bounding the transaction: %w", err)
-		}
 		w, err := q.LockWatermark(ctx)
 		if err != nil {
 			return fmt.Errorf("locking the feed's watermark: %w", err)

@@ -20,13 +20,12 @@ import (
 	"liaison/sync/ledger"
 )
 
-// The bell's topics. A ring says that there may be something new, never what.
-const (
-	TopicEntries = "entries" // rung by whoever committed ledger entries; wakes the sequencer
-	TopicFeed    = "feed"    // rung by the sequencer after it has stamped entries; wakes the tails
-	// topicLease is rung by a sequencer that gives its lease back, so that another takes over at once.
-	topicLease = "feed_lease"
-)
+// TopicFeed is rung by the sequencer after it has stamped entries, and wakes the tails. The sequencer itself is
+// woken by [ledger.TopicEntries]. A ring says that there may be something new, never what.
+const TopicFeed = "feed"
+
+// topicLease is rung by a sequencer that gives its lease back, so that another takes over at once.
+const topicLease = "feed_lease"
 
 // Bell wakes sleepers in this and in other processes: see [postgres.Bell]. Rings of one topic may be merged,
 // and may be lost while the database is away.
@@ -55,6 +54,11 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the clock that the lag is measured with: default time.Now.
 	Now func() time.Time
+
+	// window is the most positions that one statement looks through for one subscription: a subscriber who may
+	// see little of a long backlog costs many short statements, not one that runs into its time-out. Default
+	// 20,000; tests make it small.
+	window int64
 }
 
 // Event is one ledger entry at its place in the feed. Its maps and slices are shared by all subscribers: they
@@ -83,6 +87,7 @@ func New(ctx context.Context, database *postgres.DB, bell Bell, config Config) (
 	config.Queue = cmp.Or(config.Queue, 1024)
 	config.Poll = cmp.Or(config.Poll, 500*time.Millisecond)
 	config.Lease = cmp.Or(config.Lease, 3*time.Second)
+	config.window = cmp.Or(config.window, 20_000)
 	config.Logger = cmp.Or(config.Logger, slog.Default())
 	if config.Now == nil {
 		config.Now = time.Now

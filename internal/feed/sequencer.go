@@ -16,6 +16,7 @@ import (
 
 	"liaison/internal/feed/internal/db"
 	"liaison/internal/postgres"
+	"liaison/sync/ledger"
 )
 
 // manyGaps is when the number of gaps deserves a warning: some transaction that writes entries has been open
@@ -47,8 +48,8 @@ type pass struct {
 var errNothing = errors.New("nothing to stamp")
 
 func (s *sequencer) run(ctx context.Context) {
-	entries, released := s.bell.Subscribe(TopicEntries), s.bell.Subscribe(topicLease)
-	defer s.bell.Unsubscribe(TopicEntries, entries)
+	entries, released := s.bell.Subscribe(ledger.TopicEntries), s.bell.Subscribe(topicLease)
+	defer s.bell.Unsubscribe(ledger.TopicEntries, entries)
 	defer s.bell.Unsubscribe(topicLease, released)
 	defer s.release(ctx)
 
@@ -148,9 +149,6 @@ const epochVerified = "liaison feed epoch"
 
 // stamp does a pass inside its transaction; marks belong to the transaction's connection.
 func (s *sequencer) stamp(ctx context.Context, q *db.Queries, marks map[string]any) (pass, error) {
-	if err := q.BoundTransaction(ctx); err != nil {
-		return pass{}, fmt.Errorf("bounding the transaction: %w", err)
-	}
 	w, err := q.LockWatermark(ctx)
 	if err != nil {
 		return pass{}, fmt.Errorf("locking the feed's watermark: %w", err)

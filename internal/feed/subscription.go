@@ -18,13 +18,8 @@ import (
 // ErrClosed is what Next returns after Close.
 var ErrClosed = errors.New("the subscription is closed")
 
-const (
-	// backlogRows is the most events that one statement reads for one subscription.
-	backlogRows = 256
-	// backlogWindow is the most positions that one statement looks through: a subscriber who may see little
-	// of a long backlog costs many short statements, not one that runs into its time-out.
-	backlogWindow = 20_000
-)
+// backlogRows is the most events that one statement reads for one subscription.
+const backlogRows = 256
 
 // Options say what a subscription is about.
 type Options struct {
@@ -210,7 +205,7 @@ func (s *Subscription) readBacklog(ctx context.Context) error {
 		s.live = s.joined
 		return nil
 	}
-	upTo = min(upTo, s.read.position+backlogWindow)
+	upTo = min(upTo, s.read.position+s.tail.config.window)
 	rows, err := s.queryBacklog(ctx, upTo)
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait; only a failing test uses it up.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // world is a database with two organisations and a way to write their ledger.
 type world struct {
@@ -193,7 +193,7 @@ func (w *world) idleHub(config Config) *hub {
 	return &hub{Feed: f, t: w.t, bell: bell}
 }
 
-func (h *hub) ring() { h.bell.Ring(TopicEntries) }
+func (h *hub) ring() { h.bell.Ring(ledger.TopicEntries) }
 
 func (h *hub) subscribe(viewer auth.Viewer, options Options) *reader {
 	h.t.Helper()

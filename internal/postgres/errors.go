@@ -11,8 +11,8 @@ import (
 )
 
 var (
-	// ErrPoolExhausted tells that no connection came free within Options.AcquireTimeout. [IsUnavailable] holds for it.
-	ErrPoolExhausted = errors.New("all database connections are busy")
+	// ErrPoolExhausted tells that no connection could be had within Options.AcquireTimeout. [IsUnavailable] holds for it.
+	ErrPoolExhausted = errors.New("no database connection came free")
 
 	// ErrCommitUnknown tells that the connection was lost between COMMIT and its answer: the transaction has
 	// happened whole or not at all, and only reading what it wrote can tell. [IsUnavailable] holds for it.

@@ -32,8 +32,8 @@ type Options struct {
 	AppTimeouts Timeouts
 	// SystemTimeouts bound background work: default 60 s, 30 s and 60 s. Migrations have bounds of their own.
 	SystemTimeouts Timeouts
-	// AcquireTimeout is how long AppTx, AppBatch, SystemTx and Ping wait for a free connection before they
-	// answer [ErrPoolExhausted]: default 5 s.
+	// AcquireTimeout is how long AppTx, AppBatch, SystemTx and Ping wait for a connection, be it for a free one
+	// or for a new one to be made, before they answer [ErrPoolExhausted]: default 5 s.
 	AcquireTimeout time.Duration
 	// ApplicationName is what pg_stat_activity shows: default "liaison".
 	ApplicationName string
@@ -161,7 +161,8 @@ func (db *DB) acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, e
 	defer cancel()
 	conn, err := pool.Acquire(bounded)
 	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(bounded), ErrPoolExhausted) {
-		return nil, fmt.Errorf("%w (%d in use, waited %s): %w", ErrPoolExhausted, pool.Stat().AcquiredConns(), db.acquireTimeout, err)
+		stat := pool.Stat()
+		return nil, fmt.Errorf("%w (%d of %d in use, waited %s): %w", ErrPoolExhausted, stat.AcquiredConns(), stat.MaxConns(), db.acquireTimeout, err)
 	}
 	return conn, err
 }

@@ -507,7 +507,7 @@ func TestCommitUnknown(t *testing.T) {
 // RELIABILITY.md P4: with the pool starved a request still ends, with an error that says so.
 func TestPoolExhausted(t *testing.T) {
 	t.Parallel()
-	db := pgtest.NewWith(t, postgres.Options{AppConns: 1, AcquireTimeout: 50 * time.Millisecond})
+	db := pgtest.NewWith(t, postgres.Options{AppConns: 1, AcquireTimeout: 2 * time.Second})
 	ctx := t.Context()
 	err := db.AppTx(ctx, nil, func(pgx.Tx) error {
 		err := db.AppTx(ctx, nil, func(pgx.Tx) error { return nil })

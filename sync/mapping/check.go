@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -217,7 +218,7 @@ const shown = 5
 func (c *checker) everyVendorValue(t *table) bool {
 	sound := true
 	var unread []string
-	used, hiddenBy := map[*row]bool{}, map[*row][]string{}
+	used, hiddenBy := map[*row]bool{}, map[*row]map[*row]bool{}
 	few := c.m.combinations(t.reads, nil, func(words connectors.Fields) {
 		first := t.reader(words)
 		if first == nil {
@@ -228,9 +229,13 @@ func (c *checker) everyVendorValue(t *table) bool {
 		}
 		used[first] = true
 		for _, r := range t.rows {
-			if r != first && r.reads() && r.matches(words) && !slices.Contains(hiddenBy[r], first.at.String()) {
-				hiddenBy[r] = append(hiddenBy[r], first.at.String())
+			if r == first || !r.reads() || !r.matches(words) {
+				continue
 			}
+			if hiddenBy[r] == nil {
+				hiddenBy[r] = map[*row]bool{}
+			}
+			hiddenBy[r][first] = true
 		}
 	})
 	if !few {
@@ -250,7 +255,7 @@ func (c *checker) everyVendorValue(t *table) bool {
 		switch {
 		case !r.reads() || used[r]:
 		case len(hiddenBy[r]) > 0:
-			c.fail(r.at, "move it before them, or say use: write", "the row is never read: all that it matches is read before by %s", strings.Join(hiddenBy[r], ", "))
+			c.fail(r.at, "move it before them, or say use: write", "the row is never read: all that it matches is read before by %s", t.places(hiddenBy[r]))
 			sound = false
 		default:
 			c.fail(r.at, "correct it, or add what it is for to vendor_values", "the row matches none of the vendor's documented values")
@@ -258,6 +263,17 @@ func (c *checker) everyVendorValue(t *table) bool {
 		}
 	}
 	return sound
+}
+
+// places lists where rows stand, in the order of the table.
+func (t *table) places(rows map[*row]bool) string {
+	var out []string
+	for _, r := range t.rows {
+		if rows[r] {
+			out = append(out, r.at.String())
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 func other(words connectors.Fields) bool {
@@ -301,13 +317,7 @@ func (c *checker) sameWords(t *table, r *row, u string) bool {
 	if w == nil {
 		return false
 	}
-	mine, theirs := c.m.expected(t, r.constants()), c.m.expected(t, w.constants())
-	for _, field := range t.reads {
-		if mine[field] != theirs[field] {
-			return false
-		}
-	}
-	return true
+	return maps.Equal(c.m.expected(t, r.constants()), c.m.expected(t, w.constants()))
 }
 
 // writable checks the words that one row writes.

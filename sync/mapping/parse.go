@@ -415,7 +415,7 @@ func (p *parser) table(m *Mapping, key string, f incident.Field, at, n *yaml.Nod
 	keys := p.keys(n, key, []string{"owner", "rows", "not_writable"})
 	t := &table{at: p.at(at), key: key, field: f, owner: p.owner(keys["owner"], "owner: of "+key)}
 	if keys["rows"] == nil {
-		p.fail(n, "add rows:, or name the field under not_mapped: with the reason", "%s has no rows:", key)
+		p.fail(at, "add rows:, or name the field under not_mapped: with the reason", "%s has no rows", key)
 	} else {
 		for _, item := range p.list(keys["rows"], "rows: of "+key) {
 			if r := p.row(item, key); r != nil {

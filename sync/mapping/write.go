@@ -156,6 +156,7 @@ func (m *Mapping) writeAlong(w *Written, f incident.Field, changed incident.Valu
 			}
 			word, err := tmpl.render(value)
 			if err != nil {
+				delete(w.Skipped, f)
 				w.Parked[f] = fmt.Sprintf("%s cannot be written to %s (%s): %v", f, field, r.at, err)
 				return
 			}

@@ -65,7 +65,9 @@ type Settlement struct {
 	// Overruled names fields that the vendor left as they were although it accepted the write, with the reason to park them.
 	Overruled map[incident.Field]string
 	// Open lists fields that hold neither what was written nor what stood there before: somebody else was at the ticket, or a
-	// rule of the vendor's rewrote it. Their base stays, and the next merge decides.
+	// rule of the vendor's rewrote it. Agreed has what was written as their base, since for an instant both sides had it, so that
+	// the next merge sees what came after it as the vendor's change and takes it. Writing ours again instead would have the two
+	// rewrite each other for ever.
 	Open []incident.Field
 }
 
@@ -107,7 +109,8 @@ func (s *Settlement) compare(f incident.Field, before map[incident.Field]Base, w
 		s.Agreed[f] = Base{Hub: v, Vendor: maps.Clone(words)}
 	case hadBase && old.holds(words):
 		s.Overruled[f] = fmt.Sprintf("the vendor accepted the write of %s but kept %s", f, told(words))
-	case len(words) > 0:
+	case len(expect.Vendor) > 0:
+		s.Agreed[f] = Base{Hub: v, Vendor: maps.Clone(expect.Vendor)}
 		s.Open = append(s.Open, f)
 	}
 }

@@ -58,19 +58,16 @@ func (s *Server) listAttachments(c *call) (*reply, error) {
 	for _, r := range shown {
 		out = append(out, s.metadata(c, r))
 	}
-	if c.version == "v1" && len(out) == 0 {
-		return nil, noRecord()
-	}
 	rep := result(http.StatusOK, out)
 	s.pageHeaders(c, rep.header, p)
 	return rep, nil
 }
 
 // metadata shows an attachment as the Attachment API does: strings only, with its address.
-func (s *Server) metadata(c *call, r *row) map[string]any {
+func (s *Server) metadata(c *call, r *row) record {
 	out := s.render(r, view{mode: "false", noLinks: true, base: c.base, who: c.who})
-	out["download_link"] = c.base + "/api/now/attachment/" + r.id() + "/file"
-	out["state"] = s.scanState(r)
+	out.set("download_link", c.base+"/api/now/attachment/"+r.id()+"/file")
+	out.set("state", s.scanState(r))
 	return out
 }
 
@@ -250,9 +247,9 @@ func (s *Server) download(c *call) (*reply, error) {
 		s.mu.RUnlock()
 		return nil, noRecord()
 	}
-	meta := s.metadata(c, r)
+	meta, state := s.metadata(c, r), s.scanState(r)
 	s.mu.RUnlock()
-	if meta["state"] != "available" {
+	if state != "available" {
 		return nil, &apiError{status: http.StatusForbidden, message: "Attachment is not available", detail: "The virus scan of the attachment is pending"}
 	}
 	body, err := s.files.open(r.id())

@@ -187,8 +187,8 @@ func TestSection7DatesInQueries(t *testing.T) {
 	c := newClient(t, servicenowtest.Start(t, servicenowtest.WithConfig(servicenowtest.Config{Zone: zone, Now: now.Now})))
 	c.create(`{}`)
 	for query, want := range map[string]int{
-		"sys_created_on=2026-03-04 10:20:30": 1,
-		"sys_created_on=2026-03-04 05:20:30": 0,
+		"sys_created_on=2026-03-04 10:20:30":                                  1,
+		"sys_created_on=2026-03-04 05:20:30":                                  0,
 		"sys_created_on>=javascript:gs.dateGenerate('2026-03-04','05:20:30')": 1,
 		"sys_created_on>=javascript:gs.dateGenerate('2026-03-04','05:20:31')": 0,
 		"sys_created_on>=javascript:gs.beginningOfToday()":                    1,

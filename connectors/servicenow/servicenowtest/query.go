@@ -72,13 +72,14 @@ func (p *queryParser) endGroup() {
 }
 
 func (p *queryParser) add(part string) {
+	for !p.related && strings.HasPrefix(part, "NQ") {
+		p.endGroup()
+		part = part[2:]
+	}
 	switch {
 	case p.related:
 		p.related = part != "ENDRLQUERY"
 	case part == "" || part == "EQ" || strings.HasPrefix(part, "GROUPBY"):
-	case strings.HasPrefix(part, "NQ"):
-		p.endGroup()
-		p.add(part[2:])
 	case strings.HasPrefix(part, "ORDERBY"):
 		p.q.order = append(p.q.order, parseOrder(part))
 	case strings.HasPrefix(part, "RLQUERY"):

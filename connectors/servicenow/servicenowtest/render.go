@@ -44,19 +44,59 @@ func (c *call) view(class string) view {
 
 func isTrue(v string) bool { return strings.EqualFold(v, "true") || v == "1" }
 
+// record is an object whose keys keep their order: that of sysparm_fields, or of the table.
+type record []recordField
+
+type recordField struct {
+	name  string
+	value any
+}
+
+func (r *record) set(name string, value any) {
+	for i, f := range *r {
+		if f.name == name {
+			(*r)[i].value = value
+			return
+		}
+	}
+	*r = append(*r, recordField{name, value})
+}
+
+// MarshalJSON writes the fields in order.
+func (r record) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	b.WriteByte('{')
+	for i, f := range r {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		if err := enc.Encode(f.name); err != nil {
+			return nil, err
+		}
+		b.WriteByte(':')
+		if err := enc.Encode(f.value); err != nil {
+			return nil, err
+		}
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
 // render shows a record. Unknown and hidden columns are left out.
-func (s *Server) render(r *row, v view) map[string]any {
+func (s *Server) render(r *row, v view) record {
 	names := v.fields
 	if names == nil {
 		names = s.db.defs[r.class].order
 	}
-	out := make(map[string]any, len(names))
+	out := make(record, 0, len(names))
 	for _, name := range names {
 		path := s.path(r.class, name, v.who)
 		if path == nil {
 			continue
 		}
-		out[name] = s.renderField(s.walk(r, path), path[len(path)-1], v)
+		out.set(name, s.renderField(s.walk(r, path), path[len(path)-1], v))
 	}
 	return out
 }
@@ -213,6 +253,10 @@ func writeXML(b *bytes.Buffer, name string, v any) {
 	}
 	b.WriteString("<" + name + ">")
 	switch v := v.(type) {
+	case record:
+		for _, f := range v {
+			writeXML(b, f.name, f.value)
+		}
 	case map[string]any:
 		for _, k := range slices.Sorted(maps.Keys(v)) {
 			writeXML(b, k, v[k])

@@ -250,7 +250,7 @@ active boolean true
 locked_out boolean false
 web_service_access_only boolean false
 company ref(core_company)
-department string(100)
+department ref(cmn_department)
 location ref(cmn_location)
 manager ref(sys_user)
 time_zone string
@@ -290,6 +290,8 @@ display_value string(255)
 payload string(65535)`)
 	add("cmdb_ci", "Configuration Item", "", "", "name", named+"short_description string(1000)")
 	add("core_company", "Company", "", "", "name", named)
+	add("cmn_department", "Department", "", "", "name", named+"description string(1000)\ndept_head ref(sys_user)")
+	add("sys_db_object", "Table", "", "", "label", "name string(80)\nlabel string(80)\nsuper_class ref(sys_db_object)")
 	add("cmn_location", "Location", "", "", "name", named+"city string\ncountry string")
 	add("sys_properties", "System Property", "", "", "name", named+"value string(4000)\ndescription string(1000)")
 	return defs

@@ -4,6 +4,8 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -69,10 +71,11 @@ var closeCodes = []string{
 func (s *Server) seed() error {
 	t := s.begin(actor{login: "admin", id: adminID, admin: true})
 	for _, u := range s.cfg.Users {
-		t.seedUser(u.Name, u.FullName, "Service Desk")
+		t.seedUser(u.Name, u.FullName, "Service Desk", u.Password != "")
 	}
 	fresh := len(s.db.tables["sys_choice"].rows) == 0
 	if fresh {
+		t.seedTables()
 		t.seedPeople()
 		t.seedChoices()
 		t.seedRow("sys_properties", "glide.invalid_query.returns_no_rows", map[string]string{
@@ -98,7 +101,7 @@ func (t *tx) seedRow(name, key string, vals map[string]string) *row {
 	return r
 }
 
-func (t *tx) seedUser(login, full, group string) {
+func (t *tx) seedUser(login, full, group string, password bool) {
 	if t.s.db.find("sys_user", "user_name", login) != nil {
 		return
 	}
@@ -109,6 +112,9 @@ func (t *tx) seedUser(login, full, group string) {
 	vals := map[string]string{"user_name": login, "name": full, "first_name": first, "last_name": last, "email": login + "@example.com"}
 	if login == "admin" {
 		vals["sys_id"] = adminID
+	}
+	if password {
+		vals["user_password"] = "set" // never the password itself; shown as asterisks
 	}
 	r := t.seedRow("sys_user", login, vals)
 	if group != "" {
@@ -121,11 +127,23 @@ func (t *tx) seedPeople() {
 		t.seedRow("sys_user_group", g, map[string]string{"name": g, "email": strings.ToLower(strings.ReplaceAll(g, " ", "-")) + "@example.com"})
 	}
 	for _, p := range people {
-		t.seedUser(p[0], p[1], p[2])
+		t.seedUser(p[0], p[1], p[2], false)
 	}
 	t.seedRow("core_company", "Example School", map[string]string{"name": "Example School"})
 	t.seedRow("cmn_location", "Main Building", map[string]string{"name": "Main Building", "city": "Dublin", "country": "Ireland"})
 	t.seedRow("cmdb_ci", "School Broadband", map[string]string{"name": "School Broadband"})
+}
+
+// seedTables lists the tables in the table of tables.
+func (t *tx) seedTables() {
+	for _, name := range slices.Sorted(maps.Keys(t.s.db.defs)) {
+		d := t.s.db.defs[name]
+		vals := map[string]string{"name": name, "label": d.label}
+		if d.extends != "" {
+			vals["super_class"] = fixedID("sys_db_object", d.extends)
+		}
+		t.seedRow("sys_db_object", name, vals)
+	}
 }
 
 func (t *tx) seedChoices() {

@@ -157,6 +157,8 @@ func (s *Server) checkRules(sw Switches) error {
 // ServeHTTP answers the instance's APIs, its pages and the control door.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.Path; {
+	case len(r.RequestURI) > s.cfg.MaxURL: // the front end refuses; items of a batch do not pass it
+		writeHTML(w, http.StatusRequestURITooLong, "Request-URI Too Long")
 	case strings.HasPrefix(path, "/_sim/"):
 		s.serveControl(w, r)
 	case path == "/" || path == "/nav_to.do" || path == "/incident.do":
@@ -168,10 +170,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serveVendor answers what a client of the real system may call, with faults in front and the record of calls behind.
 func (s *Server) serveVendor(w http.ResponseWriter, r *http.Request) {
-	if len(r.RequestURI) > s.cfg.MaxURL {
-		writeHTML(w, http.StatusRequestURITooLong, "Request-URI Too Long")
-		return
-	}
 	if o := r.Header.Get("X-HTTP-Method-Override"); o != "" {
 		r.Method = strings.ToUpper(o)
 	}
@@ -345,7 +343,7 @@ func (s *Server) base(r *http.Request) string {
 		return strings.TrimSuffix(s.cfg.BaseURL, "/")
 	}
 	scheme := "http"
-	if r.TLS != nil {
+	if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
 		scheme = "https"
 	}
 	return scheme + "://" + r.Host

@@ -22,7 +22,8 @@ type row struct {
 	born  time.Time         // when the record was inserted, by the instance's clock
 }
 
-func (r *row) id() string { return r.vals["sys_id"] }
+// id is the key of the record: its sys_id in lower case, whatever case a client chose on insert.
+func (r *row) id() string { return strings.ToLower(r.vals["sys_id"]) }
 
 // with is a copy of r in which the given columns are set.
 func (r *row) with(changes map[string]string) *row {

@@ -211,7 +211,7 @@ func (s *Server) create(c *call, name string) (*reply, error) {
 			return err
 		}
 		rep, err = s.stored(c, t, r, http.StatusCreated)
-		rep.header.Set("Location", c.base+strings.TrimSuffix(c.r.URL.EscapedPath(), "/")+"/"+r.id())
+		rep.header.Set("Location", c.base+strings.TrimSuffix(c.r.URL.EscapedPath(), "/")+"/"+r.vals["sys_id"])
 		return err
 	})
 	return rep, err
@@ -275,6 +275,9 @@ func readRecord(r *http.Request) (map[string]any, error) {
 	data, err := readBody(r)
 	if err != nil {
 		return nil, err
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return map[string]any{}, nil // clients send nothing for a record without fields
 	}
 	if strings.Contains(r.Header.Get("Content-Type"), "xml") {
 		return readXML(data)

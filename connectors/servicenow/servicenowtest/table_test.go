@@ -376,7 +376,9 @@ func TestSection17SwitchesAtRunTime(t *testing.T) {
 	t.Parallel()
 	s := servicenowtest.Start(t, servicenowtest.WithSeedIncidents(12))
 	c := newClient(t, s)
-	mustDo(t, s.Reconfigure(func(sw *servicenowtest.Switches) { sw.NoTotalCount, sw.StrictHeaders, sw.UnstableOrder = true, true, true }))
+	mustDo(t, s.Reconfigure(func(sw *servicenowtest.Switches) {
+		sw.NoTotalCount, sw.StrictHeaders, sw.UnstableOrder = true, true, true
+	}))
 	if got := c.get(incidents).want(200).header.Get("X-Total-Count"); got != "" {
 		t.Errorf("X-Total-Count %q", got)
 	}
@@ -386,7 +388,9 @@ func TestSection17SwitchesAtRunTime(t *testing.T) {
 	if got := c.get(incidents, "sysparm_query", "ORDERBYnumber").column("number"); !slices.IsSorted(got) {
 		t.Errorf("ordered rows: %v", got)
 	}
-	if err := s.Reconfigure(func(sw *servicenowtest.Switches) { sw.AbortRules = []servicenowtest.Rule{{Name: "r", When: "nonsense=1"}} }); err == nil ||
+	if err := s.Reconfigure(func(sw *servicenowtest.Switches) {
+		sw.AbortRules = []servicenowtest.Rule{{Name: "r", When: "nonsense=1"}}
+	}); err == nil ||
 		!strings.Contains(err.Error(), "nonsense=1") {
 		t.Errorf("bad rule: %v", err)
 	}

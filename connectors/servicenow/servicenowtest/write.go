@@ -191,10 +191,8 @@ func (t *tx) insert(name string, in change) (*row, error) {
 	for col, v := range in.fields {
 		r.vals[col] = v
 	}
-	if id := r.vals["sys_id"]; !hexID.MatchString(id) {
+	if !hexID.MatchString(r.vals["sys_id"]) {
 		r.vals["sys_id"] = newSysID()
-	} else {
-		r.vals["sys_id"] = strings.ToLower(id)
 	}
 	if t.get(name, r.id()) != nil {
 		return nil, &apiError{status: 403, message: "Operation Failed", detail: "Error during insert of " + name + " (sys_id " + r.id() + "): unique key violation"}

@@ -10,20 +10,21 @@ SELECT w.holder,
        (w.gaps <> '[]' OR EXISTS (SELECT FROM ledger_entry e WHERE e.id > w.scanned))::boolean AS work
 FROM watermark w WHERE w.name = 'feed';
 
--- name: BoundTransaction :exec
--- The sequencer's transaction is short by construction. A hub that is frozen inside it must not hold the row
--- for longer than the database allows, and a stamp that readers have seen must survive a crash, whatever the
--- server's default is.
-SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
-       set_config('lock_timeout', '2s', true),
-       set_config('statement_timeout', '30s', true),
-       set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true);
-
 -- name: LockWatermark :one
 -- Everything the sequencer knows, behind the one lock that keeps two of them from stamping at once.
-SELECT epoch, fingerprint, position, scanned, gaps, holder,
-       (extract(epoch FROM greatest(lease_until, '2000-01-01') - clock_timestamp()) * 1000)::bigint AS lease_ms
-FROM watermark WHERE name = 'feed' FOR UPDATE;
+--
+-- First it bounds its transaction, which is short by construction: a hub that is frozen inside it must not hold
+-- the row for longer than the database allows, and a stamp that readers have seen must survive a crash, whatever
+-- the server's default is. The row is locked after the join, hence after the bounds are set.
+WITH bounds AS MATERIALIZED (
+  SELECT set_config('idle_in_transaction_session_timeout', '5s', true) AS idle,
+         set_config('lock_timeout', '2s', true) AS lock,
+         set_config('statement_timeout', '30s', true) AS statement,
+         set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true) AS durable
+)
+SELECT w.epoch, w.fingerprint, w.position, w.scanned, w.gaps, w.holder,
+       (extract(epoch FROM greatest(w.lease_until, '2000-01-01') - clock_timestamp()) * 1000)::bigint AS lease_ms
+FROM watermark w CROSS JOIN bounds WHERE w.name = 'feed' FOR UPDATE OF w;
 
 -- name: ListWriters :many
 -- The transactions that may still commit a ledger entry: an INSERT takes this lock before it draws its id and

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -35,7 +36,9 @@ func TestMain(m *testing.M) {
 		fmt.Println("ready", server.PID())
 		select {}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	os.RemoveAll(ready.dir)
+	os.Exit(code)
 }
 
 func options(dir string) Options {
@@ -53,6 +56,36 @@ func folder(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// ready is a stopped hub's data directory that tests copy: initdb takes a second of a processor, and most of
+// them are not about it.
+var ready struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// cluster is a folder where a hub has worked before.
+func cluster(t *testing.T) string {
+	t.Helper()
+	ready.once.Do(func() {
+		if ready.dir, ready.err = os.MkdirTemp("/tmp", "liaison-embedded-ready-"); ready.err != nil {
+			return
+		}
+		var server *Server
+		if server, ready.err = Start(context.Background(), options(ready.dir)); ready.err == nil {
+			ready.err = server.Stop(context.Background())
+		}
+	})
+	if ready.err != nil {
+		t.Fatal(ready.err)
+	}
+	dir := folder(t)
+	if out, err := exec.Command("cp", "-a", filepath.Join(ready.dir, "postgres"), dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	return dir
 }
 
@@ -178,7 +211,7 @@ func TestLifecycle(t *testing.T) {
 
 func TestSecondHubIsRefused(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := cluster(t)
 	server := start(t, options(dir))
 	_, err := Start(t.Context(), options(dir))
 	var inUse *InUseError
@@ -213,7 +246,7 @@ func hub(t *testing.T, dir string) (process *exec.Cmd, postmaster int) {
 
 func TestKilledHub(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := cluster(t)
 	process, postmaster := hub(t, dir)
 	data := pathsUnder(dir).data
 	if _, err := Start(t.Context(), options(dir)); err == nil || !strings.Contains(err.Error(), strconv.Itoa(process.Process.Pid)) {
@@ -233,7 +266,7 @@ func TestKilledHub(t *testing.T) {
 // A server that outlived its hub, as on systems without a signal at the parent's death.
 func TestOrphan(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := cluster(t)
 	first := start(t, options(dir))
 	ask(t, first.URL(), "create table kept (word text)")
 	orphan := runAlone(t, first)
@@ -252,7 +285,7 @@ func TestStoppedOrphan(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 12 s")
 	}
-	dir := folder(t)
+	dir := cluster(t)
 	orphan := runAlone(t, start(t, options(dir)))
 	if err := syscall.Kill(orphan, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -271,7 +304,7 @@ func runAlone(t *testing.T, server *Server) (pid int) {
 	stop(t, server)
 	ctl := server.command(server.programs.path("pg_ctl"), "start", "-w", "-D", server.paths.data, "-l", "/dev/null",
 		"-o", "-c listen_addresses='' -c unix_socket_directories="+server.paths.run)
-	ctl.SysProcAttr.Pdeathsig = 0
+	ctl.SysProcAttr = &syscall.SysProcAttr{Credential: server.account.credential()} // outlives who starts it
 	if out, err := ctl.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -290,7 +323,7 @@ func runAlone(t *testing.T, server *Server) (pid int) {
 // After a crash the process id in postmaster.pid may belong to anybody.
 func TestRecycledProcessID(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := cluster(t)
 	server := start(t, options(dir))
 	stop(t, server)
 
@@ -359,7 +392,7 @@ func TestFolderWithSomethingElse(t *testing.T) {
 
 func TestClusterOfAnotherVersion(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := cluster(t)
 	server := start(t, options(dir))
 	stop(t, server)
 	if err := os.WriteFile(filepath.Join(server.paths.data, "PG_VERSION"), []byte("12\n"), 0o600); err != nil {
@@ -394,7 +427,7 @@ func TestLongPath(t *testing.T) {
 
 func TestLostPassword(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := cluster(t)
 	first := start(t, options(dir))
 	ask(t, first.URL(), "create table kept (word text)")
 	stop(t, first)
@@ -412,7 +445,7 @@ func TestLostPassword(t *testing.T) {
 
 func TestServerIsBroughtBack(t *testing.T) {
 	t.Parallel()
-	server := start(t, options(folder(t)))
+	server := start(t, options(cluster(t)))
 	ask(t, server.URL(), "create table kept (word text)")
 	if err := syscall.Kill(server.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -424,7 +457,7 @@ func TestServerIsBroughtBack(t *testing.T) {
 
 	// Someone restarts it by hand (RELIABILITY.md P1): theirs is taken on, not fought.
 	ctl := server.command(server.programs.path("pg_ctl"), "restart", "-w", "-m", "immediate", "-D", server.paths.data, "-l", "/dev/null")
-	ctl.SysProcAttr.Pdeathsig = 0
+	ctl.SysProcAttr = &syscall.SysProcAttr{Credential: server.account.credential()} // outlives who starts it
 	if out, err := ctl.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -441,7 +474,7 @@ func TestServerIsBroughtBack(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	t.Parallel()
-	server := start(t, options(folder(t)))
+	server := start(t, options(cluster(t)))
 	ask(t, server.URL(), "create table kept (word text)")
 	for _, how := range []Shutdown{Fast, Immediate} {
 		before := server.PID()
@@ -463,7 +496,7 @@ func TestRestart(t *testing.T) {
 
 func TestStopDoesNotWaitForever(t *testing.T) {
 	t.Parallel()
-	server := start(t, options(folder(t)))
+	server := start(t, options(cluster(t)))
 	conn, err := pgx.Connect(t.Context(), server.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -484,7 +517,7 @@ func TestStopDoesNotWaitForever(t *testing.T) {
 
 func TestStartFailureShowsTheLog(t *testing.T) {
 	t.Parallel()
-	opts := options(folder(t))
+	opts := options(cluster(t))
 	opts.Settings["shared_buffers"] = "one bucket"
 	_, err := Start(t.Context(), opts)
 	if err == nil || !strings.Contains(err.Error(), "shared_buffers") {
@@ -496,7 +529,7 @@ func TestStartFailureShowsTheLog(t *testing.T) {
 
 func TestLargeLogIsPutAside(t *testing.T) {
 	t.Parallel()
-	dir := folder(t)
+	dir := cluster(t)
 	paths := pathsUnder(dir)
 	if err := os.MkdirAll(paths.home, 0o755); err != nil {
 		t.Fatal(err)
@@ -554,7 +587,7 @@ func TestUnprivileged(t *testing.T) {
 	if err := os.WriteFile(program, text, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-test.run", "^(TestLifecycle|TestKilledHub|TestOrphan|TestLongPath|TestLostPassword)$", "-test.v")
+	cmd := exec.Command(program, "-test.run", "^(TestLifecycle|TestKilledHub|TestOrphan|TestLostPassword)$", "-test.v")
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
@@ -562,8 +595,8 @@ func TestUnprivileged(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}
-	if n := strings.Count(string(out), "--- PASS"); n != 5 {
-		t.Errorf("%d of 5 tests passed:\n%s", n, out)
+	if n := strings.Count(string(out), "\n--- PASS"); n != 4 {
+		t.Errorf("%d of 4 tests passed:\n%s", n, out)
 	}
 }
 

@@ -163,7 +163,7 @@ func TestManyBinariesShareOneServer(t *testing.T) {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: r.cred}
 			// CombinedOutput returns only when nobody has the output open: a keeper that did would hang "go test".
 			out, err := cmd.CombinedOutput()
-			if err != nil || strings.Count(string(out), "--- PASS: TestDatabase") != 2 {
+			if err != nil || strings.Count(string(out), "\n--- PASS: ") != 2 {
 				t.Errorf("%s: %v\n%s", r.name, err, out)
 			}
 		})
@@ -211,7 +211,7 @@ func TestServerOfOnesOwn(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-test.run", "^(TestDatabasesAreApart|TestDatabaseGoesWithItsTest|TestTemplateIsMadeOnce)$", "-test.v")
 	cmd.Env = append(os.Environ(), "LIAISON_TEST_DATABASE_URL="+server.SuperuserURL("postgres"), "LIAISON_TEST_DIR=/nonexistent")
 	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Count(string(out), "--- PASS") != 3 {
+	if err != nil || strings.Count(string(out), "\n--- PASS: ") != 3 {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -11,21 +11,6 @@ import (
 	"github.com/google/uuid"
 )
 
-const boundTransaction = `-- name: BoundTransaction :exec
-SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
-       set_config('lock_timeout', '2s', true),
-       set_config('statement_timeout', '30s', true),
-       set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)
-`
-
-// The sequencer's transaction is short by construction. A hub that is frozen inside it must not hold the row
-// for longer than the database allows, and a stamp that readers have seen must survive a crash, whatever the
-// server's default is.
-func (q *Queries) BoundTransaction(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, boundTransaction)
-	return err
-}
-
 const listUnstamped = `-- name: ListUnstamped :many
 SELECT u.id::bigint AS id, u.organisation_id, u.incident_id, u.version
 FROM (
@@ -117,9 +102,15 @@ func (q *Queries) ListWriters(ctx context.Context) ([]string, error) {
 }
 
 const lockWatermark = `-- name: LockWatermark :one
-SELECT epoch, fingerprint, position, scanned, gaps, holder,
-       (extract(epoch FROM greatest(lease_until, '2000-01-01') - clock_timestamp()) * 1000)::bigint AS lease_ms
-FROM watermark WHERE name = 'feed' FOR UPDATE
+WITH bounds AS MATERIALIZED (
+  SELECT set_config('idle_in_transaction_session_timeout', '5s', true) AS idle,
+         set_config('lock_timeout', '2s', true) AS lock,
+         set_config('statement_timeout', '30s', true) AS statement,
+         set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true) AS durable
+)
+SELECT w.epoch, w.fingerprint, w.position, w.scanned, w.gaps, w.holder,
+       (extract(epoch FROM greatest(w.lease_until, '2000-01-01') - clock_timestamp()) * 1000)::bigint AS lease_ms
+FROM watermark w CROSS JOIN bounds WHERE w.name = 'feed' FOR UPDATE OF w
 `
 
 type LockWatermarkRow struct {
@@ -133,6 +124,10 @@ type LockWatermarkRow struct {
 }
 
 // Everything the sequencer knows, behind the one lock that keeps two of them from stamping at once.
+//
+// First it bounds its transaction, which is short by construction: a hub that is frozen inside it must not hold
+// the row for longer than the database allows, and a stamp that readers have seen must survive a crash, whatever
+// the server's default is. The row is locked after the join, hence after the bounds are set.
 func (q *Queries) LockWatermark(ctx context.Context) (LockWatermarkRow, error) {
 	row := q.db.QueryRow(ctx, lockWatermark)
 	var i LockWatermarkRow

@@ -1,0 +1,29 @@
+-- name: PutDesk :one
+INSERT INTO desk (key, name) VALUES (@key, @name)
+ON CONFLICT (key) DO UPDATE SET name = excluded.name RETURNING id;
+
+-- name: PutOrganisation :one
+INSERT INTO organisation (key, name, desk_id) VALUES (@key, @name, @desk_id)
+ON CONFLICT (key) DO UPDATE SET name = excluded.name, desk_id = excluded.desk_id RETURNING id;
+
+-- name: PutSystem :one
+INSERT INTO external_system (key, name, connector, desk_id, url, active) VALUES (@key, @name, @connector, @desk_id, @url, true)
+ON CONFLICT (key) DO UPDATE SET name = excluded.name, connector = excluded.connector, desk_id = excluded.desk_id, url = excluded.url, active = true
+RETURNING id;
+
+-- name: RetireSystems :exec
+-- Systems that left the settings keep their links and are used no more.
+UPDATE external_system SET active = false WHERE key <> ALL (@keys::text[]);
+
+-- name: Permit :exec
+INSERT INTO system_organisation (organisation_id, system_id) SELECT unnest(@organisations::bigint[]), @system_id ON CONFLICT DO NOTHING;
+
+-- name: Forbid :exec
+DELETE FROM system_organisation WHERE system_id = @system_id AND organisation_id <> ALL (@organisations::bigint[]);
+
+-- name: OrganisationsOfDesks :many
+SELECT id, desk_id FROM organisation ORDER BY id;
+
+-- name: LockDirectory :exec
+-- Hubs that start together write the directory one after the other.
+SELECT pg_advisory_xact_lock(7237419216501);

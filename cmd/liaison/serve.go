@@ -101,7 +101,7 @@ func (migrateCmd) Run(e *env) error {
 		return err
 	}
 	for _, m := range done {
-		fmt.Fprintf(e.stdout, "%s\n", m)
+		fmt.Fprintf(e.stdout, "applied %s in %s\n", m.Name, m.Took.Round(time.Millisecond))
 	}
 	if len(done) == 0 {
 		fmt.Fprintln(e.stdout, "the tables are up to date")

@@ -99,7 +99,7 @@ func (s *sequencer) step(ctx context.Context, woken bool) (time.Duration, error)
 		switch {
 		case now.Holder != s.holder && lease > 0:
 			s.lead(false)
-			return standby(lease), nil
+			return s.standby(lease), nil
 		case s.leading && now.Holder == s.holder && lease > s.config.Lease/2 && !now.Work:
 			return s.config.Poll, nil
 		}
@@ -114,7 +114,7 @@ func (s *sequencer) step(ctx context.Context, woken bool) (time.Duration, error)
 			return 0, err
 		case done.standby > 0:
 			s.lead(false)
-			return standby(done.standby), nil
+			return s.standby(done.standby), nil
 		case !done.full:
 			return min(s.config.Poll, s.config.Lease/2), nil
 		}
@@ -246,10 +246,10 @@ func (s *sequencer) warn(gaps int) {
 	}
 }
 
-// standby is how long a sequencer waits for another's lease: until it has run out, and a little by chance, so
-// that not all hubs ask at once.
-func standby(lease time.Duration) time.Duration {
-	return lease + 5*time.Millisecond + rand.N(50*time.Millisecond)
+// standby is how long a sequencer waits while the lease is another's: until it has run out, or until the next poll
+// in case it was given back and nobody heard, and a little by chance, so that not all hubs ask at once.
+func (s *sequencer) standby(lease time.Duration) time.Duration {
+	return min(lease, s.config.Poll) + time.Millisecond + rand.N(20*time.Millisecond)
 }
 
 func unstamped(gaps []gap, scanned int64, rows int) db.ListUnstampedParams {

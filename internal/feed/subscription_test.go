@@ -202,73 +202,105 @@ func TestLongBacklog(t *testing.T) {
 }
 
 // While entries are written all the time: subscribing at any moment loses and repeats nothing across the change
-// from backlog to live, and a page and the cursor taken before it leave nothing out between them.
+// from backlog to live.
 func TestHandoverUnderConstantWriting(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	h := w.hub(Config{Queue: 4096, Batch: 50})
+	stop := w.keepWriting(h)
 	start := h.Now()
-	const total, writers = 1200, 3
+	var reading sync.WaitGroup
+	for n := range 6 {
+		reading.Go(func() {
+			dice := rand.New(rand.NewPCG(uint64(n), 1))
+			after, last := start, int64(0)
+			for range 15 {
+				r := h.subscribe(w.agent(), Options{After: after})
+				for rest := -1; rest != 0; {
+					e, err := r.tryNext()
+					if err != nil || last > 0 && e.Position != last+1 {
+						t.Errorf("position %d after %d, %v", e.Position, last, err)
+						return
+					}
+					last, after = e.Position, e.Cursor
+					if rest > 0 {
+						rest--
+					} else if r.live { // the backlog is read: now some live ones
+						rest = dice.IntN(20)
+					}
+				}
+				r.Close()
+			}
+		})
+	}
+	reading.Wait()
+	stop()
+	if got, want := len(w.stamped()), len(w.committed()); got > want {
+		t.Errorf("%d stamped, %d committed", got, want)
+	}
+}
+
+// While entries are written all the time: what is on no page comes after the cursor that was taken before it.
+func TestQueryThenSubscribe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	h := w.hub(Config{Queue: 4096})
+	stop := w.keepWriting(h)
+	type visit struct {
+		page map[ledger.EntryKey]bool
+		*reader
+	}
+	var visits []visit
+	for range 15 {
+		cursor := h.Now()
+		page := w.committed()
+		visits = append(visits, visit{page, h.subscribe(w.agent(), Options{After: cursor})})
+	}
+	stop()
+	all := w.committed()
+	h.ring()
+	for n, v := range visits {
+		came := map[ledger.EntryKey]bool{}
+		for last := int64(0); last < int64(len(all)); {
+			e := v.next()
+			if came[e.Entry.EntryKey] {
+				t.Fatalf("visit %d: %v came twice", n, e.Entry.EntryKey)
+			}
+			last, came[e.Entry.EntryKey] = e.Position, true
+		}
+		for key := range all {
+			if !v.page[key] && !came[key] {
+				t.Fatalf("visit %d: %v is not on the page and did not come after it", n, key)
+			}
+		}
+	}
+}
+
+// keepWriting has three writers append until it is told to stop; then it appends once more.
+func (w *world) keepWriting(h *hub) (stop func()) {
+	stopped := make(chan struct{})
 	var writing sync.WaitGroup
-	for range writers {
+	for range 3 {
 		writing.Go(func() {
-			for range total / writers {
-				if _, err := w.report(t.Context(), w.db.System, w.north); err != nil {
-					t.Error(err)
+			for {
+				select {
+				case <-stopped:
+					return
+				default:
+				}
+				if _, err := w.report(w.t.Context(), w.db.System, w.north); err != nil {
+					w.t.Error(err)
 					return
 				}
 				h.ring()
 			}
 		})
 	}
-	var reading sync.WaitGroup
-	for n := range 12 {
-		reading.Go(func() {
-			// Join at a place of one's own along the way.
-			r := h.subscribe(w.agent(), Options{After: start})
-			var e Event
-			for range 1 + n*total/24 {
-				e = r.next()
-			}
-			last, after := e.Position, e.Cursor
-			if n%2 == 0 { // query, then subscribe
-				after = h.Now()
-				before := w.committed()
-				fromHere := h.subscribe(w.agent(), Options{After: after})
-				seen := map[ledger.EntryKey]bool{}
-				for last = 0; last < total; {
-					e := fromHere.next()
-					if last > 0 && e.Position != last+1 {
-						t.Errorf("position %d after %d", e.Position, last)
-						return
-					}
-					last, seen[e.Entry.EntryKey] = e.Position, true
-					if len(before) == total {
-						break
-					}
-				}
-				for key := range w.committed() {
-					if !before[key] && !seen[key] {
-						t.Errorf("%v is neither on the page nor came after it", key)
-					}
-				}
-				return
-			}
-			r = h.subscribe(w.agent(), Options{After: after})
-			for last < total {
-				e := r.next()
-				if e.Position != last+1 {
-					t.Errorf("position %d after %d", e.Position, last)
-					return
-				}
-				last = e.Position
-			}
-		})
-	}
-	writing.Wait()
-	reading.Wait()
-	if got := len(w.stamped()); got != total {
-		t.Errorf("%d stamped, want %d", got, total)
+	return func() {
+		close(stopped)
+		writing.Wait()
+		w.mustReport(w.db.System, w.north)
+		h.ring()
 	}
 }
 

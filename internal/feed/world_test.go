@@ -166,15 +166,16 @@ type hub struct {
 func (w *world) hub(config Config) *hub {
 	w.t.Helper()
 	h := w.idleHub(config)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
-	var running sync.WaitGroup
-	running.Go(func() { _ = h.bell.Run(ctx) })
-	running.Go(func() {
-		if err := h.Run(ctx); err != nil {
+	ringing, silence := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	running, end := context.WithCancel(ringing)
+	var bell, feed sync.WaitGroup
+	bell.Go(func() { _ = h.bell.Run(ringing) })
+	feed.Go(func() {
+		if err := h.Run(running); err != nil {
 			w.t.Errorf("Run: %v", err)
 		}
 	})
-	h.stop = sync.OnceFunc(func() { cancel(); running.Wait() })
+	h.stop = sync.OnceFunc(func() { end(); feed.Wait(); silence(); bell.Wait() })
 	w.t.Cleanup(h.stop)
 	return h
 }

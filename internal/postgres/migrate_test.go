@@ -116,7 +116,8 @@ func TestMigrateStopsAtTheFirstFailure(t *testing.T) {
 func TestMigrateTogether(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Empty(t)
-	files := migrations("create table one (id bigint);", "create table two (id bigint);", "insert into two values (1);")
+	// The first takes long enough for the others to arrive.
+	files := migrations("create table one (id bigint); select pg_sleep(0.5);", "create table two (id bigint);", "insert into two values (1);")
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	total := 0

@@ -57,7 +57,7 @@ func (l limit) fit(s string) string {
 	}
 	if l.bytes {
 		end := l.max
-		for false {
+		for end > 0 && !utf8.RuneStart(s[end]) {
 			end--
 		}
 		return s[:end]

@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -135,9 +136,9 @@ func TestRequestTracker(t *testing.T) {
 		}
 	}
 	// The subject is cut to 200 bytes there (section Writing); a character is never cut in two here.
-	title := strings.Repeat("ä", 101)
-	if got := m.Write(incident.Values{incident.FieldTitle: title}, nil).Fields()["Subject"]; len(got) != 200 || !utf8.ValidString(got) {
-		t.Errorf("a title of 202 bytes is written with %d", len(got))
+	title := "x" + strings.Repeat("ä", 100)
+	if got := m.Write(incident.Values{incident.FieldTitle: title}, nil).Fields()["Subject"]; len(got) != 199 || !utf8.ValidString(got) {
+		t.Errorf("a title of 201 bytes is written with %d", len(got))
 	}
 }
 
@@ -321,15 +322,39 @@ func TestDefaultCategoriesTravel(t *testing.T) {
 	}
 }
 
+// The vendor cuts silently: what goes out fits, also where it goes along with another field.
+func TestTextsFit(t *testing.T) {
+	t.Parallel()
+	m := vendorMapping(t, "servicenow")
+	long := strings.Repeat("é", 5000)
+	values := incident.Values{incident.FieldTitle: long, incident.FieldDescription: long, incident.FieldState: "RESOLVED", incident.FieldResolution: long}
+	got := m.Write(values, values).Fields()
+	for field, want := range map[string]int{"short_description": 160, "description": 4000, "close_notes": 4000} {
+		if n := utf8.RuneCountInString(got[field]); n != want {
+			t.Errorf("%s is written with %d characters, want %d", field, n, want)
+		}
+	}
+}
+
+// at returns file:line of the only line of ServiceNow's mapping that holds text.
+func at(t *testing.T, text string) string {
+	t.Helper()
+	before, after, found := strings.Cut(string(vendorFile(t, "servicenow")), text)
+	if !found || strings.Contains(after, text) {
+		t.Fatalf("the mapping has %q not once", text)
+	}
+	return fmt.Sprintf("servicenow/mapping.yaml:%d", strings.Count(before, "\n")+1)
+}
+
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	m := vendorMapping(t, "servicenow")
 	got := m.Explain(connectors.Fields{"state": "3", "hold_reason": "4", "priority": "9", "short_descripton": "x", "category": "inquiry"})
 	lines := strings.Split(strings.TrimSpace(got.String()), "\n")
 	want := []string{
-		`state       "ON_HOLD/AWAITING_VENDOR" = state "3" with hold_reason "4" (servicenow/mapping.yaml:68), there "On Hold: Awaiting Vendor"`,
-		`priority    parked (servicenow/mapping.yaml:89): priority "9" is in no row of servicenow/mapping.yaml; add a row under priorities:`,
-		`category    "" = category "inquiry" (servicenow/mapping.yaml:107), there "Inquiry / Help"; the same words stand for Passwords/Logins`,
+		`state       "ON_HOLD/AWAITING_VENDOR" = state "3" with hold_reason "4" (` + at(t, "hub: ON_HOLD/AWAITING_VENDOR") + `), there "On Hold: Awaiting Vendor"`,
+		`priority    parked (` + at(t, "priorities:") + `): priority "9" is in no row of servicenow/mapping.yaml; add a row under priorities:`,
+		`category    "" = category "inquiry" (` + at(t, "category: [inquiry, \"\"]") + `), there "Inquiry / Help"; the same words stand for Passwords/Logins`,
 		`unused      short_descripton is read for no hub field; did you mean "short_description"?`,
 	}
 	if diff := cmp.Diff(want, lines); diff != "" {
@@ -351,7 +376,7 @@ func TestExplainHub(t *testing.T) {
 	if !slices.Equal(verdicts, []Verdict{Parked, Translated, Skipped}) {
 		t.Errorf("verdicts %q:\n%s", verdicts, got)
 	}
-	for _, want := range []string{`"P2" = impact "1" with urgency "2" (servicenow/mapping.yaml:93)`, "cannot carry two hub fields", `did you mean "title"?`, "servicenow/mapping.yaml:81"} {
+	for _, want := range []string{`"P2" = impact "1" with urgency "2" (` + at(t, "hub: P2") + `)`, "cannot carry two hub fields", `did you mean "title"?`, at(t, "- hub: ON_HOLD/CUSTOMER_DEFERRAL")} {
 		if !strings.Contains(got.String(), want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}

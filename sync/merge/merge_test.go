@@ -142,6 +142,8 @@ func TestRules(t *testing.T) {
 		"a base of other vendor fields tells nothing": {
 			base: base("NEW", connectors.Fields{"u_state": "a"}), hub: "NEW", remote: state("2", ""),
 			want: merge.Outcome{Take: incident.Values{field: "IN_PROGRESS"}, Agreed: base("IN_PROGRESS", state("2", ""))}},
+		"a base that names more than is read now is compared on the rest": {
+			base: base("NEW", connectors.Fields{"state": "1", "hold_reason": "", "u_stage": "a"}), hub: "NEW", remote: state("1", "")},
 		"not read": {
 			base: base("NEW", state("1", "")), hub: "NEW", remote: connectors.Fields{"state": "2"}},
 	} {

@@ -19,6 +19,7 @@ import (
 
 	"liaison/connectors"
 	"liaison/connectors/registry"
+	"liaison/graph"
 	"liaison/internal/auth"
 	"liaison/internal/config"
 	"liaison/internal/desk"
@@ -42,15 +43,16 @@ type Hub struct {
 	db        *postgres.DB
 	listener  net.Listener
 	server    *http.Server
+	graph     *graph.Handler
+	hangUp    context.CancelFunc // ends the feed, and with it every subscription
 	cancel    context.CancelFunc // ends the background parts
 	parts     sync.WaitGroup
-	closing   chan struct{} // closed when Stop begins
-	failed    chan error    // what ended the hub by itself
+	failed    chan error // what ended the hub by itself
 }
 
 // Start builds and starts a hub. The telemetry stays the caller's.
 func Start(ctx context.Context, c *config.Config, t *telemetry.Telemetry) (_ *Hub, err error) {
-	h := &Hub{log: t.Logger, telemetry: t, closing: make(chan struct{}), failed: make(chan error, 1)}
+	h := &Hub{log: t.Logger, telemetry: t, failed: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -87,7 +89,9 @@ func Start(ctx context.Context, c *config.Config, t *telemetry.Telemetry) (_ *Hu
 	}
 	t.Registry.MustRegister(events)
 	h.run(background, bell.Run)
-	h.run(background, events.Run)
+	streams, hangUp := context.WithCancel(background)
+	h.hangUp = hangUp
+	h.run(streams, events.Run)
 	for _, s := range systems {
 		s.ID = dir.Systems[s.Key]
 	}
@@ -254,7 +258,12 @@ func (h *Hub) Failed() <-chan error { return h.failed }
 // called once, and also on a hub that Start has only half built.
 func (h *Hub) Stop(ctx context.Context) error {
 	var errs []error
-	close(h.closing)
+	if h.graph != nil {
+		h.graph.Shutdown()
+	}
+	if h.hangUp != nil {
+		h.hangUp()
+	}
 	if h.server != nil {
 		door, cancel := context.WithTimeout(ctx, 5*time.Second)
 		if err := h.server.Shutdown(door); err != nil {

@@ -27,10 +27,8 @@ type ways struct {
 
 func (h *Hub) serve(c *config.Config, w ways) {
 	mux := http.NewServeMux()
-	mux.Handle("/graphql", h.telemetry.Middleware("graphql", graph.NewHandler(graph.Deps{
-		Desk: w.desk, Reader: w.reader, Feed: w.feed, Tokens: w.tokens, Logger: h.log,
-		Limits: graph.Limits{BodyBytes: int64(c.Limits.BodyBytes), QueryTokens: c.Limits.QueryTokens, PageSize: c.Limits.PageSize}, Done: h.closing,
-	})))
+	h.graph = graph.NewHandler(graph.Deps{Desk: w.desk, Reader: w.reader, Feed: w.feed, Auth: w.tokens, Logger: h.log})
+	mux.Handle("/graphql", h.telemetry.Middleware("graphql", h.graph))
 	mux.Handle("/hooks/{system}", h.telemetry.Middleware("webhook", w.hooks))
 	mux.Handle("GET /metrics", h.telemetry.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") })

@@ -79,7 +79,11 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	form := r.PostForm
-	if !same(form.Get("client_id"), s.cfg.ClientID) || !same(form.Get("client_secret"), s.cfg.ClientSecret) {
+	id, secret := form.Get("client_id"), form.Get("client_secret")
+	if header, password, ok := r.BasicAuth(); ok && secret == "" {
+		id, secret = header, password // common OAuth libraries send them so
+	}
+	if !same(id, s.cfg.ClientID) || !same(secret, s.cfg.ClientSecret) {
 		oauthError(w, r, http.StatusUnauthorized, "invalid_client", "client authentication failed")
 		return
 	}

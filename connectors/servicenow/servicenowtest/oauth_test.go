@@ -87,6 +87,7 @@ func TestSection2OAuthRefusals(t *testing.T) {
 			t.Errorf("case %d: error %q, want %q", i, got.Error, tc.code)
 		}
 	}
+	c.do("POST", "/oauth_token.do", "grant_type=client_credentials", "Content-Type", "application/x-www-form-urlencoded").want(200) // client sim in the header
 	c.as("").do("POST", "/oauth_token.do?grant_type=client_credentials&client_id=sim&client_secret=sim", "").want(401)
 }
 

@@ -1,0 +1,202 @@
+package graph
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/99designs/gqlgen/graphql/errcode"
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"liaison/graph/model"
+	"liaison/internal/desk"
+	"liaison/internal/feed"
+	"liaison/internal/incident"
+	"liaison/internal/postgres"
+	"liaison/internal/telemetry"
+	"liaison/sync/ledger"
+)
+
+// The stable values of extensions.code. Documents that are no GraphQL, or do not fit the schema, have
+// GRAPHQL_PARSE_FAILED and GRAPHQL_VALIDATION_FAILED; too large ones COMPLEXITY_LIMIT_EXCEEDED.
+const (
+	codeUnauthenticated   = "UNAUTHENTICATED"
+	codeForbidden         = "FORBIDDEN"
+	codeNotFound          = "NOT_FOUND"
+	codeBadUserInput      = "BAD_USER_INPUT"
+	codeInvalidTransition = "INVALID_TRANSITION"
+	codeConflict          = "CONFLICT"
+	codeRateLimited       = "RATE_LIMITED"
+	codeCursorExpired     = "CURSOR_EXPIRED"
+	codeInternal          = "INTERNAL"
+)
+
+// answer is what a client is told of an error.
+type answer struct {
+	code    string
+	message string
+	field   string
+	more    map[string]any
+}
+
+// presenter makes every error that leaves: it codes the known, and scrubs and logs the rest.
+type presenter struct{ log *slog.Logger }
+
+func (p presenter) present(ctx context.Context, err error) *gqlerror.Error {
+	var out gqlerror.Error
+	var shaped *gqlerror.Error
+	if errors.As(err, &shaped) {
+		out = *shaped
+		if shaped.Err == nil { // made by the executor, about the document
+			p.complete(&out)
+			return &out
+		}
+		err = shaped.Err
+	} else {
+		out.Path = graphql.GetPath(ctx)
+	}
+	a, known := p.known(err, out.Path)
+	if !known {
+		a = p.internal(ctx, err)
+	}
+	out.Message, out.Extensions, out.Err = a.message, map[string]any{"code": a.code}, nil
+	if a.field != "" {
+		out.Extensions["field"] = a.field
+	}
+	for k, v := range a.more {
+		out.Extensions[k] = v
+	}
+	return &out
+}
+
+// complete makes sure that an error about the document has a code, and that it does not run on for pages.
+func (presenter) complete(e *gqlerror.Error) {
+	if len(e.Message) > 1000 {
+		e.Message = strings.ToValidUTF8(e.Message[:1000], "") + " …"
+	}
+	if e.Extensions["code"] == nil {
+		extensions := map[string]any{"code": errcode.ValidationFailed}
+		for k, v := range e.Extensions {
+			extensions[k] = v
+		}
+		e.Extensions = extensions
+	}
+}
+
+func (p presenter) known(err error, path ast.Path) (answer, bool) {
+	if a, ok := domain(err); ok {
+		return a, true
+	}
+	if a, ok := transport(err); ok {
+		return a, true
+	}
+	var bad *model.BadValue
+	var integer *graphql.IntegerError
+	if errors.As(err, &bad) {
+		return answer{code: codeBadUserInput, message: bad.Problem, field: inputField(path)}, true
+	}
+	if errors.As(err, &integer) {
+		return answer{code: codeBadUserInput, message: "this is no number that fits 32 bits; use a smaller one", field: inputField(path)}, true
+	}
+	return answer{}, false
+}
+
+// domain knows the refusals of the rules and of the ledger.
+func domain(err error) (answer, bool) {
+	if refusal, ok := desk.IsRefusal(err); ok {
+		code := codeBadUserInput
+		if refusal.Kind == incident.InvalidTransition {
+			code = codeInvalidTransition
+		}
+		return answer{code: code, message: refusal.Error(), field: refusal.Field}, true
+	}
+	if denied, ok := errors.AsType[*desk.Denied](err); ok {
+		return answer{code: codeForbidden, message: denied.Error()}, true
+	}
+	if conflict, ok := errors.AsType[*ledger.VersionConflict](err); ok {
+		return answer{code: codeConflict, message: conflict.Error() + "; read it again and decide anew", field: "expectedVersion",
+			more: map[string]any{"expectedVersion": conflict.Expected, "actualVersion": conflict.Actual}}, true
+	}
+	if reused, ok := errors.AsType[*ledger.KeyReused](err); ok {
+		return answer{code: codeConflict, message: reused.Error() + "; use a new key for a new call", field: "idempotencyKey"}, true
+	}
+	if unknown, ok := errors.AsType[*ledger.SystemUnknown](err); ok {
+		return answer{code: codeBadUserInput, message: unknown.Error(), field: "system"}, true
+	}
+	if alive, ok := errors.AsType[*ledger.NotDead](err); ok {
+		return answer{code: codeInvalidTransition, message: alive.Error(), field: "deliveryId"}, true
+	}
+	if errors.Is(err, ledger.ErrNotFound) {
+		return answer{code: codeNotFound, message: "there is no such thing, or you may not know of it"}, true
+	}
+	return answer{}, false
+}
+
+// transport knows the feed's errors and those of the way in.
+func transport(err error) (answer, bool) {
+	var cut *cutOff
+	more := map[string]any{}
+	if errors.As(err, &cut) && cut.cursor != "" {
+		more["cursor"] = cut.cursor
+	}
+	switch {
+	case errors.Is(err, errSignedOut):
+		return answer{code: codeUnauthenticated, message: signIn}, true
+	case errors.Is(err, feed.ErrExpired):
+		return answer{code: codeCursorExpired, field: "after",
+			message: "the cursor belongs to another history; read the lists again and subscribe with their feedCursor"}, true
+	case errors.Is(err, feed.ErrBadCursor):
+		return answer{code: codeBadUserInput, field: "after", message: "after: is no cursor of the feed; use one exactly as it was received, or leave it out"}, true
+	case errors.Is(err, feed.ErrSlow):
+		return answer{code: codeRateLimited, more: more, message: "changes arrived faster than they were read; subscribe again after the last cursor"}, true
+	case errors.Is(err, feed.ErrStopped), errors.Is(err, feed.ErrClosed):
+		return answer{code: codeInternal, more: more, message: "the hub is stopping; subscribe again after the last cursor"}, true
+	}
+	return answer{}, false
+}
+
+// inputField names the input at fault by the path of an argument: what follows the argument input or filter.
+func inputField(path ast.Path) string {
+	var words []string
+	for n, part := range path {
+		name, ok := part.(ast.PathName)
+		if !ok || n == 0 || (n == 1 && (name == "input" || name == "filter")) {
+			continue
+		}
+		words = append(words, string(name))
+	}
+	return strings.Join(words, ".")
+}
+
+// internal logs a cause that clients are not told, and says how to find it again.
+func (p presenter) internal(ctx context.Context, err error) answer {
+	id := telemetry.TraceID(ctx)
+	a := answer{code: codeInternal, more: map[string]any{"traceId": id}}
+	switch {
+	case errors.Is(err, context.Canceled):
+		a.message = "the request was given up"
+		return a
+	case errors.Is(err, postgres.ErrCommitUnknown):
+		a.message = "the database was lost while the change was being stored; look whether it happened, or repeat the call with the same idempotencyKey"
+	case errors.Is(err, context.DeadlineExceeded), postgres.IsUnavailable(err), postgres.IsTimeout(err):
+		a.message = "the database did not answer in time; try again"
+	default:
+		a.message = "something went wrong in the hub; tell its operators the trace id " + id
+	}
+	p.log.ErrorContext(ctx, "answering a request", "error", err, "trace", id, "path", graphql.GetPath(ctx).String())
+	return a
+}
+
+// errPanic is what a panic in a resolver becomes.
+var errPanic = errors.New("panic")
+
+// recover logs a panic's stack and lets present tell the client no more than of any internal error.
+func (p presenter) recover(ctx context.Context, cause any) error {
+	p.log.ErrorContext(ctx, "panic in a resolver", "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	return errPanic
+}

@@ -1,0 +1,99 @@
+package model
+
+import (
+	"slices"
+	"strings"
+
+	"liaison/graph/load"
+	"liaison/graph/nodeid"
+	"liaison/internal/incident"
+	"liaison/sync/ledger"
+)
+
+// System is an external system as the schema shows it.
+type System struct {
+	ledger.ExternalSystem
+	staff bool
+}
+
+// NewSystem shows a system to a viewer.
+func NewSystem(s *load.Set, x ledger.ExternalSystem) *System {
+	return &System{ExternalSystem: x, staff: s.Viewer().Staff()}
+}
+
+func (*System) IsNode() {}
+
+func (s *System) ID() string { return nodeid.OfNumber(nodeid.System, s.ExternalSystem.ID) }
+
+func (s *System) Desk() *Desk {
+	if s.ExternalSystem.Desk.ID == 0 {
+		return nil
+	}
+	return &Desk{s.ExternalSystem.Desk}
+}
+
+func (s *System) URL() *string {
+	if !s.staff {
+		return nil
+	}
+	return optional(s.ExternalSystem.URL)
+}
+
+// ExternalLink is a link as the schema shows it.
+type ExternalLink struct {
+	ledger.Link
+	Peers *load.Peers
+}
+
+func (*ExternalLink) IsNode() {}
+
+// Staff reports whether the viewer may see what only the desk sees.
+func (l *ExternalLink) Staff() bool { return l.Peers.Set().Viewer().Staff() }
+
+func (l *ExternalLink) ID() string              { return nodeid.Of(nodeid.ExternalLink, l.Link.ID.UUID) }
+func (l *ExternalLink) ExternalID() *string     { return optional(string(l.Link.ExternalID)) }
+func (l *ExternalLink) ExternalNumber() *string { return optional(l.Number) }
+func (l *ExternalLink) URL() *string            { return optional(l.Link.URL) }
+func (l *ExternalLink) RemoteState() *string    { return optional(l.Link.RemoteState) }
+
+func (l *ExternalLink) CorrelationID() *string {
+	if !l.Staff() {
+		return nil
+	}
+	return optional(l.Link.CorrelationID)
+}
+
+func (l *ExternalLink) Parked() []*ParkedField {
+	if !l.Staff() {
+		return nil
+	}
+	out := make([]*ParkedField, 0, len(l.Link.Parked))
+	for f, reason := range l.Link.Parked {
+		out = append(out, &ParkedField{Field: string(f), Reason: reason})
+	}
+	slices.SortFunc(out, func(a, b *ParkedField) int { return strings.Compare(a.Field, b.Field) })
+	return out
+}
+
+// Delivery is a delivery as the schema shows it.
+type Delivery struct {
+	ledger.Delivery
+	Peers *load.Peers
+}
+
+func (*Delivery) IsNode() {}
+
+func (d *Delivery) ID() string         { return nodeid.Of(nodeid.Delivery, d.Delivery.ID.UUID) }
+func (d *Delivery) ErrorKind() *string { return optional(d.Delivery.ErrorKind) }
+func (d *Delivery) Error() *string     { return optional(d.Delivery.Error) }
+
+// Values lists the fields in the order in which changes are told.
+func (d *Delivery) Values() []*FieldValue {
+	out := make([]*FieldValue, 0, len(d.Delivery.Values))
+	for _, f := range incident.Fields() {
+		if value, ok := d.Delivery.Values[f]; ok {
+			out = append(out, &FieldValue{Field: string(f), Value: optional(value)})
+		}
+	}
+	return out
+}

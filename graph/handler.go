@@ -68,6 +68,9 @@ type Handler struct {
 // feed or with the server's base context.
 func (h *Handler) Shutdown() { h.sockets.Shutdown() }
 
+// Sockets returns how many WebSockets are open.
+func (h *Handler) Sockets() int { return h.sockets.Open() }
+
 // NewHandler returns the handler of /graphql: POST and GET, WebSocket and server-sent events. Requests must
 // carry a bearer token; on a WebSocket the first message may carry it instead, as {"Authorization": "Bearer …"} or
 // {"token": "…"}.

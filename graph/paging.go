@@ -50,14 +50,16 @@ type codec[P comparable] struct {
 func places(kind string) codec[ledger.Place] {
 	return codec[ledger.Place]{kind: kind,
 		encode: func(p ledger.Place) []byte {
-			return append(binary.BigEndian.AppendUint64(make([]byte, 0, 24), uint64(p.At.UnixMicro())), p.ID[:]...)
+			b := binary.BigEndian.AppendUint64(make([]byte, 0, 32), uint64(p.At.UnixMicro()))
+			return append(binary.BigEndian.AppendUint64(b, uint64(p.Version)), p.ID[:]...)
 		},
 		decode: func(b []byte) (p ledger.Place, ok bool) {
-			if len(b) != 24 {
+			if len(b) != 32 {
 				return p, false
 			}
 			p.At = time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC()
-			copy(p.ID[:], b[8:])
+			p.Version = int64(binary.BigEndian.Uint64(b[8:]))
+			copy(p.ID[:], b[16:])
 			return p, true
 		},
 	}

@@ -331,3 +331,37 @@ func ids(t *testing.T, connection any, field string) string {
 	}
 	return strings.Join(out, " ")
 }
+
+// open opens an incident at Barnfield without asking GraphQL.
+func (w *world) open(ctx context.Context, title string) error {
+	v := auth.Viewer{Subject: "v", Name: "V", Roles: []auth.Role{auth.Requester}, Organisation: 1, Organisations: []incident.OrganisationID{1}}
+	_, err := w.ledger.Open(ctx, v, ledger.Actor{Kind: ledger.Person, Name: "V"}, incident.Incident{ID: incident.NewID(), Organisation: 1, Title: title,
+		Description: "x", State: incident.New, Priority: incident.PriorityNone, Source: incident.SourceUser, OpenedAt: w.clock.now()}, ledger.Key{})
+	return err
+}
+
+// reportUntil opens incidents until ctx ends, for tests that cannot know when a subscription has begun.
+func (w *world) reportUntil(ctx context.Context) {
+	for n := 0; ctx.Err() == nil; n++ {
+		if err := w.open(ctx, fmt.Sprintf("t%d", n)); err != nil && ctx.Err() == nil {
+			w.t.Errorf("reporting: %v", err)
+			return
+		}
+	}
+}
+
+// waitFor waits until a condition holds that nothing signals.
+func waitFor(t *testing.T, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	end := time.After(patience)
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Error("the condition never held")
+			return
+		}
+	}
+}

@@ -14,7 +14,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -105,7 +104,7 @@ func (s *Sockets) Accept(w http.ResponseWriter, r *http.Request, _ transport.Web
 	if s.closed {
 		s.mu.Unlock()
 		c.end(websocket.CloseServiceRestart, "the hub is stopping")
-		return nil, errors.New("the hub is stopping")
+		return c, nil // an error would be answered over HTTP, on a connection that speaks it no more
 	}
 	s.open[c] = struct{}{}
 	s.mu.Unlock()
@@ -113,6 +112,13 @@ func (s *Sockets) Accept(w http.ResponseWriter, r *http.Request, _ transport.Web
 	ws.SetPongHandler(func(string) error { c.heard(); return nil })
 	c.pinger = time.AfterFunc(s.options.Ping, c.ping)
 	return c, nil
+}
+
+// Open returns how many sockets are open.
+func (s *Sockets) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
 }
 
 // Shutdown closes every socket with a word of farewell (1012, service restart: clients connect again and resume)

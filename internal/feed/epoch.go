@@ -117,7 +117,7 @@ func settleEpoch(ctx context.Context, q *db.Queries, w db.LockWatermarkRow, logg
 // verifyEpoch settles the epoch when a hub starts, whoever holds the sequencer's lease.
 func verifyEpoch(ctx context.Context, database *postgres.DB, logger *slog.Logger) error {
 	return database.SystemTx(ctx, func(tx pgx.Tx) error {
-		q := queries(tx)
+		q := db.New(tx)
 		w, err := q.LockWatermark(ctx)
 		if err != nil {
 			return fmt.Errorf("locking the feed's watermark: %w", err)

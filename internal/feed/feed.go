@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"liaison/internal/feed/internal/db"
@@ -65,8 +66,7 @@ type Config struct {
 // are for reading only.
 type Event struct {
 	Position int64
-	// Cursor resumes after this event: see [Options.After]. It is opaque and the same for all subscribers of
-	// this process.
+	// Cursor resumes after this event: see [Options.After]. It is opaque; two cursors of one event may differ.
 	Cursor string
 	Entry  ledger.Entry
 }
@@ -195,24 +195,25 @@ func newHolder() string {
 	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), hex.EncodeToString(unique[:]))
 }
 
-// queries runs the package's statements over a pool or a transaction.
-func queries(on db.DBTX) *db.Queries { return db.New(plannedAfresh{on}) }
+// queries runs the package's statements outside of transactions.
+func queries(pool *pgxpool.Pool) *db.Queries { return db.New(plannedAfresh{pool}) }
 
 // plannedAfresh has each statement planned for its own parameters and for the tables as they are now. A plan
 // that was prepared while the tables were still empty reads them from end to end, and goes on doing so until
-// the next ANALYZE, while they grow.
-type plannedAfresh struct{ on db.DBTX }
+// the next ANALYZE, while they grow. That costs half a millisecond, so the sequencer's transaction, which has
+// several statements for each append, sees to its plans in another way: see LockWatermark.
+type plannedAfresh struct{ pool *pgxpool.Pool }
 
 func (p plannedAfresh) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	return p.on.Exec(ctx, sql, afresh(args)...)
+	return p.pool.Exec(ctx, sql, afresh(args)...)
 }
 
 func (p plannedAfresh) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	return p.on.Query(ctx, sql, afresh(args)...)
+	return p.pool.Query(ctx, sql, afresh(args)...)
 }
 
 func (p plannedAfresh) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return p.on.QueryRow(ctx, sql, afresh(args)...)
+	return p.pool.QueryRow(ctx, sql, afresh(args)...)
 }
 
 func afresh(args []any) []any { return append([]any{pgx.QueryExecModeCacheDescribe}, args...) }

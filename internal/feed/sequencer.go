@@ -32,8 +32,9 @@ type sequencer struct {
 	metrics  *metrics
 	config   Config
 
-	leading bool // the lease was ours when last seen
-	warned  bool // of many gaps
+	leading  bool   // the lease was ours when last seen
+	warned   bool   // of many gaps
+	verified string // the incarnation of the database whose epoch was settled last
 }
 
 // pass is what one transaction of the sequencer did.
@@ -124,14 +125,16 @@ func (s *sequencer) step(ctx context.Context, woken bool) (time.Duration, error)
 // pass stamps one batch. After an error it may have happened or not; the next pass reads what is true.
 func (s *sequencer) pass(ctx context.Context) (pass, error) {
 	var done pass
+	verified := s.verified
 	// Read committed is what the order of the statements below rests on: each must see what was committed
 	// before it began, not before the transaction did.
 	err := s.database.SystemTx(ctx, func(tx pgx.Tx) error {
 		var err error
-		done, err = s.stamp(ctx, queries(tx), tx.Conn().PgConn().CustomData())
+		done, err = s.stamp(ctx, db.New(tx))
 		return err
 	}, postgres.Isolation(pgx.ReadCommitted))
 	if err != nil && !errors.Is(err, errNothing) {
+		s.verified = verified // what was settled may have been rolled back
 		return pass{}, fmt.Errorf("stamping ledger entries: %w", err)
 	}
 	if done.standby == 0 {
@@ -143,12 +146,7 @@ func (s *sequencer) pass(ctx context.Context) (pass, error) {
 	return done, nil
 }
 
-// epochVerified marks connections over which the epoch has been settled. No connection outlives the server that
-// it leads to, so a database that was exchanged or promoted is noticed before anything is stamped in it.
-const epochVerified = "liaison feed epoch"
-
-// stamp does a pass inside its transaction; marks belong to the transaction's connection.
-func (s *sequencer) stamp(ctx context.Context, q *db.Queries, marks map[string]any) (pass, error) {
+func (s *sequencer) stamp(ctx context.Context, q *db.Queries) (pass, error) {
 	w, err := q.LockWatermark(ctx)
 	if err != nil {
 		return pass{}, fmt.Errorf("locking the feed's watermark: %w", err)
@@ -158,11 +156,11 @@ func (s *sequencer) stamp(ctx context.Context, q *db.Queries, marks map[string]a
 		return pass{standby: lease}, errNothing
 	}
 	changed := w.Holder != s.holder || lease < s.config.Lease/2
-	if verified := marks[epochVerified] == true; w.Holder != s.holder || !verified {
+	if w.Holder != s.holder || w.Incarnation != s.verified {
 		if w, err = settleEpoch(ctx, q, w, s.config.Logger); err != nil {
 			return pass{}, err
 		}
-		marks[epochVerified], changed = true, true
+		s.verified, changed = w.Incarnation, true
 	}
 
 	gaps, err := decodeGaps(w.Gaps)

@@ -588,3 +588,34 @@ func TestNowIsInStep(t *testing.T) {
 		t.Errorf("%d, %v", head, err)
 	}
 }
+
+// A login role that may not read the cluster's control data still has a feed, and the epoch stays.
+func TestLoginRoleThatMaySeeLess(t *testing.T) {
+	t.Parallel()
+	server := pgtest.NewServer(t)
+	w := worldIn(t, pgtest.Open(t, server.URL(), postgres.Options{}))
+	before := w.idleHub(Config{}).tail.place().epoch
+	admin, err := pgx.Connect(t.Context(), server.SuperuserURL(w.db.System.Config().ConnConfig.Database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(t.Context())
+	for _, function := range []string{"pg_control_system()", "pg_walfile_name(pg_lsn)", "pg_current_wal_lsn()"} {
+		if _, err := admin.Exec(t.Context(), "REVOKE EXECUTE ON FUNCTION "+function+" FROM public"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	marks, err := identify(t.Context(), queries(w.db.System))
+	if err != nil || len(marks) != 2 {
+		t.Fatalf("marks %v, %v: the role was to see less", marks, err)
+	}
+	h := w.hub(Config{Poll: 20 * time.Millisecond})
+	if after := h.tail.place().epoch; after != before {
+		t.Errorf("the epoch changed from %s to %s", before, after)
+	}
+	r := h.subscribe(w.agent(), Options{})
+	r.expect(w.mustReport(w.db.System, w.north))
+	if after := h.tail.place().epoch; after != before {
+		t.Errorf("the epoch changed from %s to %s", before, after)
+	}
+}

@@ -368,6 +368,9 @@ func TestADeadLetterHoldsItsLaneUntilSomebodyDecides(t *testing.T) {
 	x := b.next(b.system)
 	b.settle(x, ledger.Settlement{State: ledger.StateDead, ErrorKind: "rejected", Error: "no such category"})
 	b.retitle(i.ID, "later") // must not wake a held lane
+	if n := scan[int](b, `SELECT count(*) FROM lane WHERE due_at IS NOT NULL`); n != 0 {
+		t.Error("a held lane is due: every worker would look at it in vain")
+	}
 	if more, _ := b.ledger.NextExchanges(t.Context(), b.system, 10, time.Minute); len(more) != 0 {
 		t.Fatal("a held lane went on")
 	}

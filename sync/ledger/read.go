@@ -77,7 +77,9 @@ func many[P, R, T any](ask func(*db.Queries, context.Context, P) ([]R, error), p
 // Place is where a row stands in an order by time. The zero Place is no bound.
 type Place struct {
 	At time.Time
-	ID uuid.UUID
+	// Version orders what one change made at one moment: of deliveries alone, 0 for everything else.
+	Version int64
+	ID      uuid.UUID
 }
 
 // Page asks for part of a list whose rows stand at places of type P. Bounds are exclusive, and the zero P is none.
@@ -91,7 +93,7 @@ type Page[P comparable] struct {
 // The ends of time, as far as Postgres and people go.
 var (
 	firstPlace = Place{At: time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)}
-	lastPlace  = Place{At: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), ID: uuid.UUID(bytes.Repeat([]byte{0xff}, 16))}
+	lastPlace  = Place{At: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), Version: math.MaxInt64, ID: uuid.UUID(bytes.Repeat([]byte{0xff}, 16))}
 )
 
 func bounds(p Page[Place]) (above, below Place) {

@@ -45,7 +45,7 @@ func summarised(r db.ExternalLink, waiting int64, head string) (Link, error) {
 }
 
 // Place is where the delivery stands in lists.
-func (d Delivery) Place() Place { return Place{At: d.CreatedAt, ID: d.ID.UUID} }
+func (d Delivery) Place() Place { return Place{At: d.CreatedAt, Version: d.Version, ID: d.ID.UUID} }
 
 // LinkKey names a link together with where its deliveries are found.
 type LinkKey struct {
@@ -56,7 +56,7 @@ type LinkKey struct {
 // DeliveriesOf asks for the same page of deliveries of each of many links, in the page's order.
 func DeliveriesOf(links []LinkKey, page Page[Place], answer *map[incident.LinkID][]Delivery) Question {
 	above, below := bounds(page)
-	p := db.LinkDeliveriesNewestParams{BelowAt: below.At, BelowID: below.ID, AboveAt: above.At, AboveID: above.ID, MaxRows: int32(page.Rows)}
+	p := db.LinkDeliveriesNewestParams{BelowAt: below.At, BelowVersion: below.Version, BelowID: below.ID, AboveAt: above.At, AboveVersion: above.Version, AboveID: above.ID, MaxRows: int32(page.Rows)}
 	for _, k := range links {
 		p.Organisations, p.Incidents, p.Links = append(p.Organisations, int64(k.Organisation)), append(p.Incidents, k.Incident.UUID), append(p.Links, k.Link.UUID)
 	}
@@ -88,7 +88,7 @@ type DeliveryFilter struct {
 func Deliveries(f DeliveryFilter, page Page[Place], answer *[]Delivery) Question {
 	above, below := bounds(page)
 	p := db.DeliveriesNewestParams{
-		Organisations: numbers(f.Organisations), BelowAt: below.At, BelowID: below.ID, AboveAt: above.At, AboveID: above.ID,
+		Organisations: numbers(f.Organisations), BelowAt: below.At, BelowVersion: below.Version, BelowID: below.ID, AboveAt: above.At, AboveVersion: above.Version, AboveID: above.ID,
 		States: texts(f.States), System: f.System, Incident: nullUUID(f.Incident.UUID), MaxRows: int32(page.Rows),
 	}
 	ask := (*db.Queries).DeliveriesNewest

@@ -179,7 +179,12 @@ func (w *arrivalWriter) values(ctx context.Context, s Situation, a Arrival, link
 		}
 	}
 	link.agree(o.Agreed)
-	overruled := slices.Sorted(maps.Keys(o.Take))
+	var overruled []incident.Field
+	for _, f := range slices.Sorted(maps.Keys(o.Take)) {
+		if refused[f] == nil {
+			overruled = append(overruled, f)
+		}
+	}
 	for _, c := range o.Conflicts {
 		if err := w.conflict(ctx, c); err != nil {
 			return err

@@ -327,7 +327,7 @@ func (m *Mapping) finish() {
 func (m *Mapping) expected(t *table, words connectors.Fields) connectors.Fields {
 	expect := connectors.Fields{}
 	for _, field := range t.reads {
-		if c := m.computed[field]; c != nil && false {
+		if c := m.computed[field]; c != nil {
 			if w, ok := c.gives(words); ok {
 				expect[field] = w
 			}

@@ -75,36 +75,16 @@ func (w *Worker) opened(ctx context.Context, x ledger.Exchange, ticket connector
 	if full, err := w.system.Connector.Read(ctx, ticket.ID, w.system.Mapping.VendorFields()); err == nil && full.Gone == connectors.Present {
 		ticket = full
 	}
-	reading := w.system.Mapping.Read(ticket.Fields)
-	s := ledger.Settlement{State: ledger.StateDelivered, Ticket: &ticket, RemoteState: reading.State, Agreed: map[incident.Field]merge.Base{},
-		Parked: written.Parked, Duplicates: duplicates}
-	for f, value := range x.Delivery.Values {
-		now, read := w.system.Mapping.WordsOf(f, ticket.Fields)
-		if !read {
-			continue
-		}
-		words, told := written.Words[f]
-		switch {
-		case !told: // what the vendor put there by itself belongs to the base: unless it changes, the hub's value stays
-			s.Agreed[f] = merge.Base{Hub: value, Vendor: now}
-		case reading.Values[f].Means(value):
-			s.Agreed[f] = merge.Base{Hub: value, Vendor: now}
-		default: // somebody there has been quicker than this look: the next pull takes it as the change that it is
-			s.Agreed[f] = merge.Base{Hub: value, Vendor: merged(now, words)}
-		}
-	}
-	return s
+	return w.settled(x, written, ticket, duplicates)
 }
 
-// merged returns the words now with those that were written laid over them, without adding a name.
-func merged(now, written connectors.Fields) connectors.Fields {
-	out := maps.Clone(now)
-	for name := range now {
-		if word, told := written[name]; told {
-			out[name] = word
-		}
-	}
-	return out
+// settled is the end of a write: what the ticket holds now, compared with what it was told.
+func (w *Worker) settled(x ledger.Exchange, written mapping.Written, ticket connectors.Ticket, duplicates []connectors.ExternalID) ledger.Settlement {
+	came := merge.Settle(w.system.Mapping, x.Link.Base, written, ticket.Fields)
+	s := ledger.Settlement{State: ledger.StateDelivered, Ticket: &ticket, RemoteState: w.system.Mapping.Read(ticket.Fields).State,
+		Agreed: came.Agreed, Parked: written.Parked, Duplicates: duplicates}
+	maps.Copy(s.Parked, came.Overruled)
+	return s
 }
 
 func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlement {
@@ -115,9 +95,8 @@ func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlemen
 	all := x.Incident.Values()
 	maps.Copy(all, values)
 	written := w.system.Mapping.Write(values, all)
-	s := ledger.Settlement{State: ledger.StateDelivered, Agreed: map[incident.Field]merge.Base{}, Parked: written.Parked}
 	if len(written.Words) == 0 {
-		return s
+		return ledger.Settlement{State: ledger.StateDelivered, Parked: written.Parked}
 	}
 	ticket, err := w.system.Connector.Read(ctx, x.Link.ExternalID, w.system.Mapping.VendorFields())
 	switch {
@@ -135,13 +114,11 @@ func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlemen
 	}
 	if len(todo) > 0 {
 		var failure *ledger.Settlement
-		if ticket, failure = w.write(ctx, x, ticket, todo, s.Parked); failure != nil {
+		if ticket, failure = w.write(ctx, x, ticket, todo, written); failure != nil {
 			return *failure
 		}
 	}
-	w.agree(&s, x, written, ticket)
-	s.Ticket, s.RemoteState = &ticket, w.system.Mapping.Read(ticket.Fields).State
-	return s
+	return w.settled(x, written, ticket, nil)
 }
 
 // moved reports whether the vendor has changed a field that is about to be written since both sides last agreed
@@ -168,7 +145,7 @@ func (w *Worker) pullFirst(ctx context.Context, x ledger.Exchange) ledger.Settle
 
 // write sends the words. When the vendor refuses several fields at once, each is tried alone, so that only the one
 // at fault is parked and the others arrive.
-func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors.Ticket, todo map[incident.Field]connectors.Fields, parked map[incident.Field]string) (connectors.Ticket, *ledger.Settlement) {
+func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors.Ticket, todo map[incident.Field]connectors.Fields, written mapping.Written) (connectors.Ticket, *ledger.Settlement) {
 	after, err := w.system.Connector.Update(ctx, x.Link.ExternalID, join(todo))
 	if err == nil {
 		return overlay(ticket, after), nil
@@ -179,12 +156,13 @@ func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors
 	}
 	if len(todo) == 1 {
 		for f := range todo {
-			parked[f] = "the vendor refused it: " + vendorWords(err)
+			written.Parked[f] = "the vendor refused it: " + vendorWords(err)
+			forget(written, f)
 		}
 		return ticket, nil
 	}
 	for _, f := range slices.Sorted(maps.Keys(todo)) {
-		one, failure := w.write(ctx, x, ticket, map[incident.Field]connectors.Fields{f: todo[f]}, parked)
+		one, failure := w.write(ctx, x, ticket, map[incident.Field]connectors.Fields{f: todo[f]}, written)
 		if failure != nil {
 			return ticket, failure
 		}
@@ -193,29 +171,18 @@ func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors
 	return ticket, nil
 }
 
-// agree records what the ticket holds now for every field that was written, and parks what the vendor left as it
-// was although it said yes.
-func (w *Worker) agree(s *ledger.Settlement, x ledger.Exchange, written mapping.Written, ticket connectors.Ticket) {
-	reading := w.system.Mapping.Read(ticket.Fields)
-	for f, words := range written.Words {
-		if _, refused := s.Parked[f]; refused {
-			continue
+// forget takes a refused field out of what was written, and with it every field that was to be sent along.
+func forget(written mapping.Written, f incident.Field) {
+	refused := written.Words[f]
+	delete(written.Words, f)
+	maps.DeleteFunc(written.Expect, func(_ incident.Field, words connectors.Fields) bool {
+		for name := range words {
+			if _, same := refused[name]; same {
+				return true
+			}
 		}
-		now, read := w.system.Mapping.WordsOf(f, ticket.Fields)
-		if !read {
-			continue
-		}
-		value := x.Delivery.Values[f]
-		base, known := x.Link.Base[f]
-		switch {
-		case reading.Values[f].Means(value):
-			s.Agreed[f] = merge.Base{Hub: value, Vendor: now}
-		case known && maps.Equal(now, base.Vendor):
-			s.Parked[f] = "the vendor accepted the call but kept " + say(now)
-		default: // changed again by a rule or a person there: the next pull takes it as the change that it is
-			s.Agreed[f] = merge.Base{Hub: value, Vendor: merged(now, words)}
-		}
-	}
+		return false
+	})
 }
 
 func (w *Worker) say(ctx context.Context, x ledger.Exchange) ledger.Settlement {
@@ -360,12 +327,4 @@ func overlay(before, after connectors.Ticket) connectors.Ticket {
 		after.Number, after.URL = before.Number, before.URL
 	}
 	return after
-}
-
-func say(words connectors.Fields) string {
-	var out []string
-	for _, name := range slices.Sorted(maps.Keys(words)) {
-		out = append(out, fmt.Sprintf("%s %q", name, words[name]))
-	}
-	return strings.Join(out, ", ")
 }

@@ -13,7 +13,6 @@ import (
 	"liaison/connectors"
 	"liaison/internal/incident"
 	"liaison/sync/ledger"
-	"liaison/sync/mapping"
 	"liaison/sync/merge"
 	"liaison/sync/system"
 )
@@ -54,17 +53,14 @@ func weigh(s *system.System, now ledger.Situation, ticket connectors.Ticket, jou
 	a.RemoteState = reading.State
 	a.Outcome = merge.Merge(merge.Input{
 		Base: now.Link.Base, Hub: now.Incident.Values(), Remote: reading, ParkedNow: now.Link.Parked,
-		Pending: now.Pending, Owner: func(f incident.Field) merge.Owner { return owner(s.Mapping, f) },
+		Pending: now.Pending, Owner: s.Mapping.Owner,
+		Accepts: func(f incident.Field, value string) error {
+			_, refused := now.Incident.Take(incident.Values{f: value}, ticket.UpdatedAt)
+			return refused[f]
+		},
 	})
 	a.Messages, a.Mark = fresh(now, journal, mark)
 	return a
-}
-
-func owner(m *mapping.Mapping, f incident.Field) merge.Owner {
-	if m.Owner(f) == mapping.OwnerVendor {
-		return merge.Vendor
-	}
-	return merge.Hub
 }
 
 // fresh picks the messages that the hub does not have. One that may be a comment of ours whose answer was lost is

@@ -2,6 +2,7 @@ package servicenowtest
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net/http"
 	"slices"
@@ -24,19 +25,25 @@ type Call struct {
 	Body   string      `json:"body"`            // up to 64 KiB; empty for /oauth_token.do
 	Status int         `json:"status"`          // 0 when the connection was cut instead
 	Fault  FaultKind   `json:"fault,omitempty"` // the fault that struck, if any
+
+	turn int64 // order of arrival
 }
 
 // callLog keeps the last 10,000 calls.
 type callLog struct {
 	mu    sync.Mutex
 	calls []Call
+	turn  int64
 }
 
-// Calls are the last requests of clients, oldest first, at most 10,000; those still being answered are not among them.
+// Calls are the last requests of clients in the order of their arrival, at most 10,000; those still being answered are
+// not among them. A client that was cut off may come to know of it a moment before its call is here.
 func (s *Server) Calls() []Call {
 	s.calls.mu.Lock()
 	defer s.calls.mu.Unlock()
-	return slices.Clone(s.calls.calls)
+	out := slices.Clone(s.calls.calls)
+	slices.SortFunc(out, func(a, b Call) int { return cmp.Compare(a.turn, b.turn) })
+	return out
 }
 
 // ForgetCalls empties the record of calls.
@@ -48,7 +55,11 @@ func (s *Server) ForgetCalls() {
 
 // around records one call while it is served.
 func (l *callLog) around(now func() time.Time, w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter, *Call)) {
-	c := &Call{Time: now(), Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone()}
+	l.mu.Lock()
+	l.turn++
+	turn := l.turn
+	l.mu.Unlock()
+	c := &Call{turn: turn, Time: now(), Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone()}
 	for _, name := range []string{"Authorization", "X-Sn-Apikey", "Cookie"} {
 		c.Header.Del(name)
 	}

@@ -33,11 +33,12 @@ func TestSection17LostAnswerAndReset(t *testing.T) {
 			if n := len(s.Tickets()); n != 4+stored {
 				t.Errorf("%d tickets, want %d", n, 4+stored)
 			}
-			c.create(`{}`)
+			eventually(t, "both calls are recorded", func() bool { return len(s.Calls()) == 2 })
 			calls := s.Calls()
 			if last := calls[1]; last.Status != 0 || last.Fault != kind || last.Method != "POST" {
 				t.Errorf("call %+v", last)
 			}
+			c.create(`{}`)
 		})
 	}
 }
@@ -183,6 +184,7 @@ func TestFaultMixIsSeeded(t *testing.T) {
 				_ = res.Body.Close()
 			}
 		}
+		eventually(t, "every call is recorded", func() bool { return len(s.Calls()) == 400 })
 		var trace strings.Builder
 		wrong := 0
 		for _, call := range s.Calls() {
@@ -208,11 +210,13 @@ func TestSlotsRefuseMore(t *testing.T) {
 	mustDo(t, s.Reconfigure(func(sw *servicenowtest.Switches) { sw.Slots = 1 }))
 	held, free := io.Pipe()
 	done := make(chan int)
+	waiting := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Minute}}
 	go func() {
 		r := c.request("POST", incidents, "")
 		r.Body, r.ContentLength = held, -1
+		r.Header.Set("Expect", "100-continue") // the body goes out when the handler asks for it, so with the slot taken
 		r.Header.Set("Content-Type", "application/json")
-		res, err := c.http.Do(r)
+		res, err := waiting.Do(r)
 		if err != nil {
 			done <- 0
 			return
@@ -220,8 +224,10 @@ func TestSlotsRefuseMore(t *testing.T) {
 		_ = res.Body.Close()
 		done <- res.StatusCode
 	}()
-	eventually(t, "the only slot is taken", func() bool { return c.get(incidents).status == http.StatusTooManyRequests })
-	_, err := free.Write([]byte(`{}`))
+	_, err := free.Write([]byte(`{`))
+	mustDo(t, err)
+	c.get(incidents).want(http.StatusTooManyRequests)
+	_, err = free.Write([]byte(`}`))
 	mustDo(t, err)
 	mustDo(t, free.Close())
 	if status := <-done; status != 201 {

@@ -185,6 +185,9 @@ func TestSection7DatesInQueries(t *testing.T) {
 	mustDo(t, err)
 	now := newClock() // 10:20:30 UTC is 05:20:30 in New York
 	c := newClient(t, servicenowtest.Start(t, servicenowtest.WithConfig(servicenowtest.Config{Zone: zone, Now: now.Now})))
+	now.add(-8 * time.Hour)
+	c.create(`{}`) // today in UTC, yesterday in New York
+	now.add(8 * time.Hour)
 	c.create(`{}`)
 	for query, want := range map[string]int{
 		"sys_created_on=2026-03-04 10:20:30":                                  1,

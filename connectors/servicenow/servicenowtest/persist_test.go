@@ -137,7 +137,7 @@ func TestTornLineIsDropped(t *testing.T) {
 	path := filepath.Join(dir, "records.jsonl")
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	mustDo(t, err)
-	_, err = f.WriteString(`[{"t":"incident","id":"ab`)
+	_, err = f.WriteString(`[{"t":"incident","id":"ab` + strings.Repeat("c", 10000)) // longer than what is written next
 	mustDo(t, err)
 	mustDo(t, f.Close())
 

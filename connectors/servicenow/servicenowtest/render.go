@@ -103,7 +103,7 @@ func (s *Server) render(r *row, v view) record {
 
 func (s *Server) renderField(r *row, col *column, v view) any {
 	value := ""
-	if r != nil && col.kind != kindJournal {
+	if r != nil { // journal columns hold nothing: their text is in sys_journal_field
 		value = r.vals[col.name]
 	}
 	if col.kind == kindPassword && value != "" {

@@ -1,7 +1,7 @@
 package servicenowtest
 
 import (
-	"crypto/md5"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -15,8 +15,8 @@ const adminID = "6816f79cc0a8016401c5a33be04be441"
 
 // fixedID is the same for the same name on every simulator, so that examples can quote it.
 func fixedID(kind, name string) string {
-	sum := md5.Sum([]byte("liaison simulator " + kind + " " + name)) //nolint:gosec // a name, not a secret
-	return hex.EncodeToString(sum[:])
+	sum := sha256.Sum256([]byte("liaison simulator " + kind + " " + name))
+	return hex.EncodeToString(sum[:16])
 }
 
 // people are the seeded users beside those who sign in: login, full name, group.

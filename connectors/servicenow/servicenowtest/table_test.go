@@ -126,6 +126,11 @@ func TestSection3Operations(t *testing.T) {
 	}
 	wantField(t, c.do("PUT", incidents+"/"+id, `{"description":"d"}`).want(200).record(), "short_description", "x")
 	c.get(incidents + "/" + strings.ToUpper(id)).want(200)
+	before := c.read(id)
+	after := c.patch(id, `{"sys_created_by":"me","sys_updated_on":"2001-01-01 00:00:00","sys_mod_count":"9","sys_domain":"x","number":"INC1","made_sla":"false","reopen_count":"4"}`).want(200).record()
+	for _, name := range []string{"sys_created_by", "sys_updated_on", "sys_mod_count", "sys_domain", "number", "made_sla", "reopen_count"} {
+		wantField(t, after, name, before[name])
+	}
 	own := strings.Repeat("0123456789abcdef", 2)
 	if got := c.create(`{"sys_id":"` + own + `"}`); got != own {
 		t.Errorf("own sys_id became %q", got)
@@ -261,6 +266,9 @@ func TestSection7Paging(t *testing.T) {
 	}
 	if slices.Sort(seen); len(slices.Compact(seen)) != 25 {
 		t.Errorf("saw %d rows", len(seen))
+	}
+	if got := c.get(incidents, "sysparm_limit", "5", "sysparm_offset", "20").header.Get("Link"); strings.Contains(got, "next") {
+		t.Errorf("a full last page has a next page: %s", got)
 	}
 	a := c.get(incidents, "sysparm_no_count", "true", "sysparm_suppress_pagination_header", "true")
 	if a.header.Get("X-Total-Count") != "" || a.header.Get("Link") != "" {

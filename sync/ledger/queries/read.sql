@@ -219,10 +219,10 @@ SELECT d.* FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unn
 CROSS JOIN LATERAL (
   SELECT delivery.* FROM delivery
   WHERE delivery.organisation_id = k.organisation_id AND delivery.incident_id = k.incident_id AND delivery.link_id = k.link_id
-    AND (delivery.created_at, delivery.id) < (@below_at::timestamptz, @below_id::uuid)
-    AND (delivery.created_at, delivery.id) > (@above_at::timestamptz, @above_id::uuid)
-  ORDER BY delivery.created_at DESC, delivery.id DESC LIMIT @max_rows) AS d
-ORDER BY d.created_at DESC, d.id DESC;
+    AND (delivery.created_at, delivery.version, delivery.id) < (@below_at::timestamptz, @below_version::bigint, @below_id::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) > (@above_at::timestamptz, @above_version::bigint, @above_id::uuid)
+  ORDER BY delivery.created_at DESC, delivery.version DESC, delivery.id DESC LIMIT @max_rows) AS d
+ORDER BY d.created_at DESC, d.version DESC, d.id DESC;
 
 -- name: LinkDeliveriesOldest :many
 -- The oldest deliveries of each of many links.
@@ -230,10 +230,10 @@ SELECT d.* FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unn
 CROSS JOIN LATERAL (
   SELECT delivery.* FROM delivery
   WHERE delivery.organisation_id = k.organisation_id AND delivery.incident_id = k.incident_id AND delivery.link_id = k.link_id
-    AND (delivery.created_at, delivery.id) < (@below_at::timestamptz, @below_id::uuid)
-    AND (delivery.created_at, delivery.id) > (@above_at::timestamptz, @above_id::uuid)
-  ORDER BY delivery.created_at ASC, delivery.id ASC LIMIT @max_rows) AS d
-ORDER BY d.created_at ASC, d.id ASC;
+    AND (delivery.created_at, delivery.version, delivery.id) < (@below_at::timestamptz, @below_version::bigint, @below_id::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) > (@above_at::timestamptz, @above_version::bigint, @above_id::uuid)
+  ORDER BY delivery.created_at ASC, delivery.version ASC, delivery.id ASC LIMIT @max_rows) AS d
+ORDER BY d.created_at ASC, d.version ASC, d.id ASC;
 
 -- name: DeliveriesNewest :many
 -- A page of deliveries.
@@ -241,15 +241,15 @@ SELECT d.* FROM (SELECT unnest(@organisations::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
   SELECT delivery.* FROM delivery
   WHERE delivery.organisation_id = o.id
-    AND (delivery.created_at, delivery.id) < (@below_at::timestamptz, @below_id::uuid)
-    AND (delivery.created_at, delivery.id) > (@above_at::timestamptz, @above_id::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) < (@below_at::timestamptz, @below_version::bigint, @below_id::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) > (@above_at::timestamptz, @above_version::bigint, @above_id::uuid)
     AND (cardinality(@states::text[]) = 0 OR delivery.state = ANY (@states::text[]))
     AND (sqlc.narg(incident)::uuid IS NULL OR delivery.incident_id = sqlc.narg(incident)::uuid)
     AND (sqlc.narg(system)::text IS NULL OR delivery.link_id IN (
       SELECT external_link.id FROM external_link JOIN external_system ON external_system.id = external_link.system_id
       WHERE external_link.organisation_id = o.id AND external_system.key = sqlc.narg(system)::text))
-  ORDER BY delivery.created_at DESC, delivery.id DESC LIMIT @max_rows) AS d
-ORDER BY d.created_at DESC, d.id DESC LIMIT @max_rows;
+  ORDER BY delivery.created_at DESC, delivery.version DESC, delivery.id DESC LIMIT @max_rows) AS d
+ORDER BY d.created_at DESC, d.version DESC, d.id DESC LIMIT @max_rows;
 
 -- name: DeliveriesOldest :many
 -- The same from the other end.
@@ -257,15 +257,15 @@ SELECT d.* FROM (SELECT unnest(@organisations::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
   SELECT delivery.* FROM delivery
   WHERE delivery.organisation_id = o.id
-    AND (delivery.created_at, delivery.id) < (@below_at::timestamptz, @below_id::uuid)
-    AND (delivery.created_at, delivery.id) > (@above_at::timestamptz, @above_id::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) < (@below_at::timestamptz, @below_version::bigint, @below_id::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) > (@above_at::timestamptz, @above_version::bigint, @above_id::uuid)
     AND (cardinality(@states::text[]) = 0 OR delivery.state = ANY (@states::text[]))
     AND (sqlc.narg(incident)::uuid IS NULL OR delivery.incident_id = sqlc.narg(incident)::uuid)
     AND (sqlc.narg(system)::text IS NULL OR delivery.link_id IN (
       SELECT external_link.id FROM external_link JOIN external_system ON external_system.id = external_link.system_id
       WHERE external_link.organisation_id = o.id AND external_system.key = sqlc.narg(system)::text))
-  ORDER BY delivery.created_at ASC, delivery.id ASC LIMIT @max_rows) AS d
-ORDER BY d.created_at ASC, d.id ASC LIMIT @max_rows;
+  ORDER BY delivery.created_at ASC, delivery.version ASC, delivery.id ASC LIMIT @max_rows) AS d
+ORDER BY d.created_at ASC, d.version ASC, d.id ASC LIMIT @max_rows;
 
 -- name: DeliveriesByID :many
 SELECT * FROM delivery WHERE organisation_id = ANY (@organisations::bigint[]) AND id = ANY (@ids::uuid[]);

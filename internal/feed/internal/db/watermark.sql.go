@@ -106,10 +106,12 @@ WITH bounds AS MATERIALIZED (
   SELECT set_config('idle_in_transaction_session_timeout', '5s', true) AS idle,
          set_config('lock_timeout', '2s', true) AS lock,
          set_config('statement_timeout', '30s', true) AS statement,
+         set_config('enable_seqscan', 'off', true) AS plan,
          set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true) AS durable
 )
 SELECT w.epoch, w.fingerprint, w.position, w.scanned, w.gaps, w.holder,
-       (extract(epoch FROM greatest(w.lease_until, '2000-01-01') - clock_timestamp()) * 1000)::bigint AS lease_ms
+       (extract(epoch FROM greatest(w.lease_until, '2000-01-01') - clock_timestamp()) * 1000)::bigint AS lease_ms,
+       (SELECT concat_ws(' ', pg_postmaster_start_time(), d.oid, 'feed'::regclass::oid) FROM pg_catalog.pg_database d WHERE d.datname = current_database())::text AS incarnation
 FROM watermark w CROSS JOIN bounds WHERE w.name = 'feed' FOR UPDATE OF w
 `
 
@@ -121,13 +123,17 @@ type LockWatermarkRow struct {
 	Gaps        []byte
 	Holder      string
 	LeaseMs     int64
+	Incarnation string
 }
 
 // Everything the sequencer knows, behind the one lock that keeps two of them from stamping at once.
 //
 // First it bounds its transaction, which is short by construction: a hub that is frozen inside it must not hold
 // the row for longer than the database allows, and a stamp that readers have seen must survive a crash, whatever
-// the server's default is. The row is locked after the join, hence after the bounds are set.
+// the server's default is. The row is locked after the join, hence after the bounds are set. What follows in the
+// transaction must find entries by index, also by a plan that was made when the ledger was a page long.
+//
+// The incarnation changes whenever another server answers, or another database under the same name.
 func (q *Queries) LockWatermark(ctx context.Context) (LockWatermarkRow, error) {
 	row := q.db.QueryRow(ctx, lockWatermark)
 	var i LockWatermarkRow
@@ -139,6 +145,7 @@ func (q *Queries) LockWatermark(ctx context.Context) (LockWatermarkRow, error) {
 		&i.Gaps,
 		&i.Holder,
 		&i.LeaseMs,
+		&i.Incarnation,
 	)
 	return i, err
 }

@@ -293,22 +293,24 @@ SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.p
 CROSS JOIN LATERAL (
   SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at FROM delivery
   WHERE delivery.organisation_id = o.id
-    AND (delivery.created_at, delivery.id) < ($2::timestamptz, $3::uuid)
-    AND (delivery.created_at, delivery.id) > ($4::timestamptz, $5::uuid)
-    AND (cardinality($6::text[]) = 0 OR delivery.state = ANY ($6::text[]))
-    AND ($7::uuid IS NULL OR delivery.incident_id = $7::uuid)
-    AND ($8::text IS NULL OR delivery.link_id IN (
+    AND (delivery.created_at, delivery.version, delivery.id) < ($2::timestamptz, $3::bigint, $4::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) > ($5::timestamptz, $6::bigint, $7::uuid)
+    AND (cardinality($8::text[]) = 0 OR delivery.state = ANY ($8::text[]))
+    AND ($9::uuid IS NULL OR delivery.incident_id = $9::uuid)
+    AND ($10::text IS NULL OR delivery.link_id IN (
       SELECT external_link.id FROM external_link JOIN external_system ON external_system.id = external_link.system_id
-      WHERE external_link.organisation_id = o.id AND external_system.key = $8::text))
-  ORDER BY delivery.created_at DESC, delivery.id DESC LIMIT $9) AS d
-ORDER BY d.created_at DESC, d.id DESC LIMIT $9
+      WHERE external_link.organisation_id = o.id AND external_system.key = $10::text))
+  ORDER BY delivery.created_at DESC, delivery.version DESC, delivery.id DESC LIMIT $11) AS d
+ORDER BY d.created_at DESC, d.version DESC, d.id DESC LIMIT $11
 `
 
 type DeliveriesNewestParams struct {
 	Organisations []int64
 	BelowAt       time.Time
+	BelowVersion  int64
 	BelowID       uuid.UUID
 	AboveAt       time.Time
+	AboveVersion  int64
 	AboveID       uuid.UUID
 	States        []string
 	Incident      uuid.NullUUID
@@ -321,8 +323,10 @@ func (q *Queries) DeliveriesNewest(ctx context.Context, arg DeliveriesNewestPara
 	rows, err := q.db.Query(ctx, deliveriesNewest,
 		arg.Organisations,
 		arg.BelowAt,
+		arg.BelowVersion,
 		arg.BelowID,
 		arg.AboveAt,
+		arg.AboveVersion,
 		arg.AboveID,
 		arg.States,
 		arg.Incident,
@@ -370,22 +374,24 @@ SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.p
 CROSS JOIN LATERAL (
   SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at FROM delivery
   WHERE delivery.organisation_id = o.id
-    AND (delivery.created_at, delivery.id) < ($2::timestamptz, $3::uuid)
-    AND (delivery.created_at, delivery.id) > ($4::timestamptz, $5::uuid)
-    AND (cardinality($6::text[]) = 0 OR delivery.state = ANY ($6::text[]))
-    AND ($7::uuid IS NULL OR delivery.incident_id = $7::uuid)
-    AND ($8::text IS NULL OR delivery.link_id IN (
+    AND (delivery.created_at, delivery.version, delivery.id) < ($2::timestamptz, $3::bigint, $4::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) > ($5::timestamptz, $6::bigint, $7::uuid)
+    AND (cardinality($8::text[]) = 0 OR delivery.state = ANY ($8::text[]))
+    AND ($9::uuid IS NULL OR delivery.incident_id = $9::uuid)
+    AND ($10::text IS NULL OR delivery.link_id IN (
       SELECT external_link.id FROM external_link JOIN external_system ON external_system.id = external_link.system_id
-      WHERE external_link.organisation_id = o.id AND external_system.key = $8::text))
-  ORDER BY delivery.created_at ASC, delivery.id ASC LIMIT $9) AS d
-ORDER BY d.created_at ASC, d.id ASC LIMIT $9
+      WHERE external_link.organisation_id = o.id AND external_system.key = $10::text))
+  ORDER BY delivery.created_at ASC, delivery.version ASC, delivery.id ASC LIMIT $11) AS d
+ORDER BY d.created_at ASC, d.version ASC, d.id ASC LIMIT $11
 `
 
 type DeliveriesOldestParams struct {
 	Organisations []int64
 	BelowAt       time.Time
+	BelowVersion  int64
 	BelowID       uuid.UUID
 	AboveAt       time.Time
+	AboveVersion  int64
 	AboveID       uuid.UUID
 	States        []string
 	Incident      uuid.NullUUID
@@ -398,8 +404,10 @@ func (q *Queries) DeliveriesOldest(ctx context.Context, arg DeliveriesOldestPara
 	rows, err := q.db.Query(ctx, deliveriesOldest,
 		arg.Organisations,
 		arg.BelowAt,
+		arg.BelowVersion,
 		arg.BelowID,
 		arg.AboveAt,
+		arg.AboveVersion,
 		arg.AboveID,
 		arg.States,
 		arg.Incident,
@@ -1219,10 +1227,10 @@ SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.p
 CROSS JOIN LATERAL (
   SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at FROM delivery
   WHERE delivery.organisation_id = k.organisation_id AND delivery.incident_id = k.incident_id AND delivery.link_id = k.link_id
-    AND (delivery.created_at, delivery.id) < ($4::timestamptz, $5::uuid)
-    AND (delivery.created_at, delivery.id) > ($6::timestamptz, $7::uuid)
-  ORDER BY delivery.created_at DESC, delivery.id DESC LIMIT $8) AS d
-ORDER BY d.created_at DESC, d.id DESC
+    AND (delivery.created_at, delivery.version, delivery.id) < ($4::timestamptz, $5::bigint, $6::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) > ($7::timestamptz, $8::bigint, $9::uuid)
+  ORDER BY delivery.created_at DESC, delivery.version DESC, delivery.id DESC LIMIT $10) AS d
+ORDER BY d.created_at DESC, d.version DESC, d.id DESC
 `
 
 type LinkDeliveriesNewestParams struct {
@@ -1230,8 +1238,10 @@ type LinkDeliveriesNewestParams struct {
 	Incidents     []uuid.UUID
 	Links         []uuid.UUID
 	BelowAt       time.Time
+	BelowVersion  int64
 	BelowID       uuid.UUID
 	AboveAt       time.Time
+	AboveVersion  int64
 	AboveID       uuid.UUID
 	MaxRows       int32
 }
@@ -1243,8 +1253,10 @@ func (q *Queries) LinkDeliveriesNewest(ctx context.Context, arg LinkDeliveriesNe
 		arg.Incidents,
 		arg.Links,
 		arg.BelowAt,
+		arg.BelowVersion,
 		arg.BelowID,
 		arg.AboveAt,
+		arg.AboveVersion,
 		arg.AboveID,
 		arg.MaxRows,
 	)
@@ -1289,10 +1301,10 @@ SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.p
 CROSS JOIN LATERAL (
   SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at FROM delivery
   WHERE delivery.organisation_id = k.organisation_id AND delivery.incident_id = k.incident_id AND delivery.link_id = k.link_id
-    AND (delivery.created_at, delivery.id) < ($4::timestamptz, $5::uuid)
-    AND (delivery.created_at, delivery.id) > ($6::timestamptz, $7::uuid)
-  ORDER BY delivery.created_at ASC, delivery.id ASC LIMIT $8) AS d
-ORDER BY d.created_at ASC, d.id ASC
+    AND (delivery.created_at, delivery.version, delivery.id) < ($4::timestamptz, $5::bigint, $6::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) > ($7::timestamptz, $8::bigint, $9::uuid)
+  ORDER BY delivery.created_at ASC, delivery.version ASC, delivery.id ASC LIMIT $10) AS d
+ORDER BY d.created_at ASC, d.version ASC, d.id ASC
 `
 
 type LinkDeliveriesOldestParams struct {
@@ -1300,8 +1312,10 @@ type LinkDeliveriesOldestParams struct {
 	Incidents     []uuid.UUID
 	Links         []uuid.UUID
 	BelowAt       time.Time
+	BelowVersion  int64
 	BelowID       uuid.UUID
 	AboveAt       time.Time
+	AboveVersion  int64
 	AboveID       uuid.UUID
 	MaxRows       int32
 }
@@ -1313,8 +1327,10 @@ func (q *Queries) LinkDeliveriesOldest(ctx context.Context, arg LinkDeliveriesOl
 		arg.Incidents,
 		arg.Links,
 		arg.BelowAt,
+		arg.BelowVersion,
 		arg.BelowID,
 		arg.AboveAt,
+		arg.AboveVersion,
 		arg.AboveID,
 		arg.MaxRows,
 	)

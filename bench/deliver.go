@@ -1,0 +1,283 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"liaison/connectors"
+	"liaison/connectors/client"
+	"liaison/internal/postgres"
+	"liaison/sync/ledger"
+	"liaison/sync/mapping"
+	"liaison/sync/outbound"
+	"liaison/sync/system"
+)
+
+// openDeliver compares a lane worker that drains a backlog with plain posts of the same bodies.
+func openDeliver(ctx context.Context, w *world) (*row, error) {
+	v := newVendor()
+	c, err := client.New(client.Config{BaseURL: v.server.URL, Auth: connectors.Credentials{Token: connectors.NewSecret("bench")}, Concurrency: w.settings.sizes.Calls})
+	if err != nil {
+		return nil, err
+	}
+	words, err := mapping.Load("bench/mapping.yaml", []byte(vendorMapping))
+	if err != nil {
+		return nil, err
+	}
+	s := &system.System{
+		ID: w.systems["lanes"], Key: "lanes", Name: "Lanes Desk", Connector: &connector{client: c}, Mapping: words,
+		Concurrency: w.settings.sizes.Calls, CallTimeout: 10 * time.Second, SettleWindow: time.Minute,
+	}
+	z := w.settings.sizes
+	drain := func(kind ledger.DeliveryKind) func(context.Context, time.Duration) (sample, error) {
+		return func(ctx context.Context, _ time.Duration) (sample, error) { return w.drain(ctx, v, s, kind) }
+	}
+	return &row{
+		title: fmt.Sprintf("a backlog of %d lanes with %d deliveries each, carried in order by one worker, %d calls at a time, each one POST", z.Lanes, z.PerLane, z.Calls),
+		unit:  "deliveries/s",
+		bare: contender{"net/http posts of the same bodies", func(ctx context.Context, _ time.Duration) (sample, error) {
+			return v.posts(ctx, z.Calls, z.Lanes*z.PerLane)
+		}},
+		liaison: []contender{
+			{"title updates", drain(ledger.UpdateTicket)},
+			{"comments", drain(ledger.SayComment)},
+		},
+		facts: func() []string {
+			return []string{"a delivery is leased and marked as begun before its call and settled after it, both durably; a comment's journal mark is recorded as well"}
+		},
+		close: func() error { v.server.Close(); return nil },
+	}, nil
+}
+
+var round atomic.Int64
+
+// drain queues the backlog and lets a worker carry all of it. The time is from the worker's start until everything
+// is settled.
+func (w *world) drain(ctx context.Context, v *vendor, s *system.System, kind ledger.DeliveryKind) (sample, error) {
+	z := w.settings.sizes
+	_, err := w.bare.Exec(ctx, statement("queue"), int64(w.organisations["lanes"]), z.PerLane, string(kind), time.Now().UTC().Add(-time.Second), strconv.FormatInt(round.Add(1), 10))
+	if err != nil {
+		return sample{}, fmt.Errorf("queueing deliveries: %w", err)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	bell := postgres.NewBell(w.db, w.quiet)
+	var ringing sync.WaitGroup
+	ringing.Go(func() { _ = bell.Run(ctx) }) // its error is the context's end
+	defer ringing.Wait()
+	defer stop()
+	worker := outbound.NewWorker(ledger.New(w.db, bell, time.Now), s, outbound.Options{Log: w.quiet, Wake: bell.Subscribe(ledger.TopicLanes)})
+	all := v.expect(z.Lanes * z.PerLane)
+	carrying, enough := context.WithCancel(ctx)
+	defer enough()
+	go func() {
+		select {
+		case <-all: // Run returns when the calls under way are settled
+			enough()
+		case <-carrying.Done():
+		}
+	}()
+	began := time.Now()
+	if err := worker.Run(carrying); err != nil {
+		return sample{}, err
+	}
+	out := sample{count: z.Lanes * z.PerLane, took: time.Since(began)}
+	if err := ctx.Err(); err != nil {
+		return out, context.Cause(ctx)
+	}
+	var left int
+	err = w.bare.QueryRow(ctx, "SELECT count(*) FROM delivery WHERE organisation_id = $1 AND state <> 'DELIVERED'", int64(w.organisations["lanes"])).Scan(&left)
+	if err == nil && left > 0 {
+		err = fmt.Errorf("%d deliveries were posted but not settled", left)
+	}
+	return out, err
+}
+
+// vendor is a ticket system that answers every post at once and counts them.
+type vendor struct {
+	server *httptest.Server
+	sent   atomic.Int64
+	want   atomic.Int64
+	all    chan struct{}
+}
+
+func newVendor() *vendor {
+	v := &vendor{all: make(chan struct{}, 1)}
+	v.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil || r.Method != http.MethodPost {
+			rw.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		n := v.sent.Add(1)
+		rw.Header().Set("Content-Type", "application/json")
+		_, _ = rw.Write([]byte(`{"id":"` + strconv.FormatInt(n, 10) + `"}`)) // the client sees when it does not arrive
+		if n == v.want.Load() {
+			v.all <- struct{}{}
+		}
+	}))
+	return v
+}
+
+// expect gives a signal when n more posts have arrived.
+func (v *vendor) expect(n int) <-chan struct{} {
+	v.want.Store(v.sent.Load() + int64(n))
+	return v.all
+}
+
+// posts sends n posts, as many at a time as calls says, with what the connector would send.
+func (v *vendor) posts(ctx context.Context, calls, n int) (sample, error) {
+	transport := &http.Transport{MaxIdleConnsPerHost: calls}
+	defer transport.CloseIdleConnections()
+	plain := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	var workers sync.WaitGroup
+	began := time.Now()
+	for range calls {
+		workers.Go(func() {
+			for failed.Load() == nil {
+				i := next.Add(1)
+				if i > int64(n) {
+					return
+				}
+				if err := post(ctx, plain, v.server.URL, message{Ticket: "3f0c5d1e9a7b4c26b1d8e2f6a9c40b57", Text: "Printer in room 12 prints page 3 of round " + strconv.FormatInt(i%10, 10)}); err != nil {
+					failed.Store(&err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	out := sample{count: n, took: time.Since(began)}
+	if err := failed.Load(); err != nil {
+		return out, *err
+	}
+	return out, nil
+}
+
+func post(ctx context.Context, c *http.Client, url string, m message) error {
+	body, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/tickets", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer bench")
+	resp, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var answer receipt
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK || answer.ID == "" {
+		return errors.New("the vendor answered " + resp.Status)
+	}
+	return nil
+}
+
+// message is what a write sends; receipt is the answer.
+type message struct {
+	Ticket string `json:"ticket"`
+	Text   string `json:"text"`
+}
+
+type receipt struct {
+	ID string `json:"id"`
+}
+
+// connector makes one call for each write, through the client that every connector uses, and remembers what it
+// wrote instead of reading it.
+type connector struct {
+	client *client.Client
+	titles sync.Map // connectors.ExternalID to the title that was written last
+}
+
+var _ connectors.Connector = (*connector)(nil)
+
+// vendorMapping lets the title alone travel.
+const vendorMapping = `
+vendor: Bench
+fields:
+  title: {vendor: title, owner: hub}
+not_mapped:
+  description: only the title is measured
+  state: only the title is measured
+  deferredTo: only the title is measured
+  resolution: only the title is measured
+  priority: only the title is measured
+  impact: only the title is measured
+  urgency: only the title is measured
+  category: only the title is measured
+  service: only the title is measured
+  team: only the title is measured
+  assignee: only the title is measured
+  contact: only the title is measured
+`
+
+func (c *connector) post(ctx context.Context, op string, m message) (receipt, error) {
+	var r receipt
+	_, err := c.client.JSON(ctx, client.Request{Op: op, Method: http.MethodPost, Path: "/tickets"}, m, &r)
+	return r, err
+}
+
+func (*connector) Traits() connectors.Traits { return connectors.Traits{SettleWindow: time.Minute} }
+
+func (c *connector) Read(_ context.Context, id connectors.ExternalID, _ []string) (connectors.Ticket, error) {
+	title, _ := c.titles.Load(id)
+	words, _ := title.(string)
+	return connectors.Ticket{ID: id, Fields: connectors.Fields{"title": words}}, nil
+}
+
+func (c *connector) Update(ctx context.Context, id connectors.ExternalID, f connectors.Fields) (connectors.Ticket, error) {
+	if _, err := c.post(ctx, "bench.Update", message{Ticket: string(id), Text: f["title"]}); err != nil {
+		return connectors.Ticket{}, err
+	}
+	c.titles.Store(id, f["title"])
+	return connectors.Ticket{ID: id, Fields: f}, nil
+}
+
+func (*connector) Mark(context.Context, connectors.ExternalID) (connectors.Mark, error) { return "", nil }
+
+func (c *connector) Say(ctx context.Context, id connectors.ExternalID, m connectors.Message, _ connectors.Mark) (connectors.JournalEntry, error) {
+	r, err := c.post(ctx, "bench.Say", message{Ticket: string(id), Text: m.Body})
+	return connectors.JournalEntry{ID: r.ID}, err
+}
+
+// unasked is what everything answers that a lane of plain updates and comments never asks for.
+func unasked(op string) error {
+	return &connectors.Error{Op: op, Kind: connectors.Rejected, Err: errors.New("this row does not ask for it")}
+}
+
+func (*connector) Check(context.Context) error { return nil }
+
+func (*connector) Create(context.Context, connectors.Draft) (connectors.Ticket, error) {
+	return connectors.Ticket{}, unasked("bench.Create")
+}
+
+func (*connector) FindByCorrelation(context.Context, string) ([]connectors.Ticket, error) {
+	return nil, unasked("bench.FindByCorrelation")
+}
+
+func (*connector) Journal(context.Context, connectors.ExternalID, connectors.Mark) ([]connectors.JournalEntry, connectors.Mark, error) {
+	return nil, "", unasked("bench.Journal")
+}
+
+func (*connector) Changes(context.Context, connectors.Cursor) (connectors.Page, error) {
+	return connectors.Page{}, unasked("bench.Changes")
+}
+

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// report is all that a run found out.
+type report struct {
+	Started      time.Time  `json:"started"`
+	Took         string     `json:"took"`
+	Machine      machine    `json:"machine"`
+	Seed         int64      `json:"seed"`
+	Sizes        sizes      `json:"sizes"`
+	RoundSeconds float64    `json:"roundSeconds"`
+	Rounds       int        `json:"rounds"`
+	Rows         []measured `json:"rows"`
+}
+
+func (r report) write(path string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the figures: %w", err)
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
+}
+
+func (r report) print(to io.Writer) error {
+	m := r.Machine
+	fmt.Fprintf(to, "\nLiaison beside bare peers, %s, seed %d, %d rounds of %gs a side, %s in all\n",
+		r.Started.Format(time.RFC3339), r.Seed, r.Rounds, r.RoundSeconds, r.Took)
+	fmt.Fprintf(to, "%s, %d cores used of %d, %s memory, %s, %s\n", m.CPU, m.Procs, m.Cores, m.Memory, m.System, m.Go)
+	fmt.Fprintf(to, "PostgreSQL %s: %s\n", m.Postgres, strings.Join(m.Settings, ", "))
+	fmt.Fprintf(to, "fsync of 8 KiB on the database's disk: %.2f ms (median); load before %s, after %s: what else runs shows in the spread of the ratios\n\n",
+		m.FsyncMS, m.LoadBefore, m.LoadAfter)
+
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\twhat\tunit\tLiaison\tbare\tratio\t(low to high)\tp50/p99 ms Liaison\tp50/p99 ms bare")
+	for _, row := range r.Rows {
+		for n, l := range row.Liaison {
+			key := ""
+			if n == 0 {
+				key = row.Key
+			}
+			fmt.Fprintf(table, "%s\t%s\t%s\t%.0f\t%.0f\t%.2f\t(%.2f to %.2f)\t%s\t%s\n",
+				key, l.Name, row.Unit, l.Rate, row.Bare.Rate, l.Ratio, l.RatioLow, l.RatioHigh, latencies(l), latencies(row.Bare))
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, row := range r.Rows {
+		fmt.Fprintf(to, "\n%s  %s\n   bare: %s\n", row.Key, row.Title, row.Bare.Name)
+		if row.Latency != "" {
+			fmt.Fprintf(to, "   p50/p99: %s\n", row.Latency)
+		}
+		for _, fact := range row.Facts {
+			fmt.Fprintf(to, "   %s\n", fact)
+		}
+	}
+	fmt.Fprintln(to)
+	return nil
+}
+
+func latencies(s side) string {
+	if s.P50 == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f/%.2f", s.P50, s.P99)
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"liaison/internal/auth"
+	"liaison/internal/config"
+	"liaison/internal/incident"
+	"liaison/internal/postgres"
+	"liaison/internal/postgres/embedded"
+)
+
+//go:embed sql/*.sql
+var statements embed.FS
+
+// statement returns the text of a file in sql.
+func statement(name string) string {
+	text, err := statements.ReadFile("sql/" + name + ".sql")
+	if err != nil {
+		panic(err) // the file is part of the program
+	}
+	return string(text)
+}
+
+// world is the one server that all rows run on, with its data.
+type world struct {
+	settings settings
+	log      *slog.Logger
+	quiet    *slog.Logger // of the parts under test: from warnings on
+	dir      string
+	load     string // the machine's load before anything began
+	server   *embedded.Server
+	db       *postgres.DB  // as a hub opens it
+	bare     *pgxpool.Pool // as anybody opens it, with as many connections
+
+	schools       []incident.OrganisationID
+	organisations map[string]incident.OrganisationID
+	systems       map[string]incident.SystemID
+}
+
+// newWorld starts a durable server and fills it.
+func newWorld(ctx context.Context, s settings, log *slog.Logger) (_ *world, err error) {
+	w := &world{
+		settings: s, log: log, load: loadAverage(),
+		quiet: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close())
+		}
+	}()
+	if w.dir, err = os.MkdirTemp(s.dir, "liaison-bench-"); err != nil {
+		return nil, err
+	}
+	log.InfoContext(ctx, "starting PostgreSQL", "dir", w.dir)
+	if w.server, err = embedded.Start(ctx, embedded.Options{Dir: w.dir, Logger: w.quiet}); err != nil {
+		return nil, fmt.Errorf("starting PostgreSQL: %w", err)
+	}
+	if _, err := postgres.Migrate(ctx, w.server.URL(), postgres.Migrations); err != nil {
+		return nil, fmt.Errorf("migrating: %w", err)
+	}
+	if w.db, err = w.open(ctx, nil); err != nil {
+		return nil, err
+	}
+	bare, err := pgxpool.ParseConfig(w.server.URL())
+	if err != nil {
+		return nil, err
+	}
+	bare.MaxConns = int32(config.Default().Database.AppConnections)
+	if w.bare, err = pgxpool.NewWithConfig(ctx, bare); err != nil {
+		return nil, err
+	}
+	log.InfoContext(ctx, "seeding", "seed", s.seed, "incidents", s.sizes.Incidents)
+	began := time.Now()
+	if err := w.fill(ctx); err != nil {
+		return nil, fmt.Errorf("seeding: %w", err)
+	}
+	log.InfoContext(ctx, "seeded", "took", time.Since(began).Round(time.Millisecond))
+	return w, nil
+}
+
+// open opens the database as a hub with default settings does.
+func (w *world) open(ctx context.Context, tracer pgx.QueryTracer) (*postgres.DB, error) {
+	pools := config.Default().Database
+	return postgres.Open(ctx, w.server.URL(), postgres.Options{
+		AppConns: int32(pools.AppConnections), SystemConns: int32(pools.SystemConnections), Tracer: tracer,
+	})
+}
+
+func (w *world) close() error {
+	var errs []error
+	if w.bare != nil {
+		w.bare.Close()
+	}
+	if w.db != nil {
+		w.db.Close()
+	}
+	if w.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		errs = append(errs, w.server.Stop(ctx))
+	}
+	if w.dir != "" {
+		errs = append(errs, os.RemoveAll(w.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// fill writes the organisations, their incidents, and what hangs on those.
+func (w *world) fill(ctx context.Context) error {
+	z := w.settings.sizes
+	w.organisations, w.systems = map[string]incident.OrganisationID{}, map[string]incident.SystemID{}
+	found, err := w.bare.Query(ctx, statement("directory"), z.Schools)
+	if err != nil {
+		return err
+	}
+	var what, key string
+	var id int64
+	_, err = pgx.ForEachRow(found, []any{&what, &key, &id}, func() error {
+		if what == "system" {
+			w.systems[key] = incident.SystemID(id)
+			return nil
+		}
+		w.organisations[key] = incident.OrganisationID(id)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("directory: %w", err)
+	}
+	var schools []int64
+	for n := range z.Schools {
+		school := w.organisations["school-"+strconv.Itoa(n+1)]
+		w.schools, schools = append(w.schools, school), append(schools, int64(school))
+	}
+	appends, subscribers, lanes := []int64{int64(w.organisations["appends"])}, []int64{int64(w.organisations["subscribers"])}, []int64{int64(w.organisations["lanes"])}
+	tickets, worked := int64(w.systems["tickets"]), int64(w.systems["lanes"])
+	seed, now := w.settings.seed, time.Now().UTC()
+	for _, step := range []struct {
+		what, statement string
+		args            []any
+	}{
+		{"incidents", "incidents", []any{schools, z.Incidents, seed, now, true}},
+		{"comments", "comments", []any{schools, seed}},
+		{"links", "links", []any{schools, tickets, 40, 5, seed}},
+		{"second links", "links", []any{schools, worked, 5, 5, seed + 1}},
+		{"incidents of appends", "incidents", []any{appends, z.Written, seed + 1, now, false}},
+		{"links of appends", "links", []any{appends, tickets, 100, 0, seed}},
+		{"incidents of subscribers", "incidents", []any{subscribers, 2 * z.Burst, seed + 2, now, false}},
+		{"incidents of lanes", "incidents", []any{lanes, z.Lanes, seed + 3, now, false}},
+		{"links of lanes", "links", []any{lanes, worked, 100, 0, seed}},
+	} {
+		if _, err := w.bare.Exec(ctx, statement(step.statement), step.args...); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return w.super(ctx, "VACUUM (ANALYZE)")
+}
+
+// super runs a statement that only the superuser may.
+func (w *world) super(ctx context.Context, sql string) error {
+	conn, err := pgx.Connect(ctx, w.server.SuperuserURL("liaison"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+// checkpoint lets every round begin alike; the first writes after a checkpoint are dearer.
+func (w *world) checkpoint(ctx context.Context) error { return w.super(ctx, "CHECKPOINT") }
+
+// incidentsOf lists an organisation's incidents.
+func (w *world) incidentsOf(ctx context.Context, organisation string) ([]incident.ID, error) {
+	found, err := w.bare.Query(ctx, "SELECT id FROM incident WHERE organisation_id = $1 ORDER BY id", w.organisations[organisation])
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(found, func(r pgx.CollectableRow) (id incident.ID, err error) {
+		err = r.Scan(&id.UUID)
+		return id, err
+	})
+}
+
+// agent is somebody of the desk who works for one organisation.
+func (w *world) agent(organisation string) auth.Viewer {
+	return auth.Viewer{Subject: "ada", Name: "Ada Agent", Roles: []auth.Role{auth.Agent}, Desk: 1, Organisations: []incident.OrganisationID{w.organisations[organisation]}}
+}
+
+// counter counts what a database is asked. It is a pgx tracer.
+type counter struct{ statements, roundTrips atomic.Int64 }
+
+func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	c.statements.Add(1)
+	c.roundTrips.Add(1)
+	return ctx
+}
+
+func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (c *counter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	c.roundTrips.Add(1)
+	return ctx
+}
+
+func (c *counter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {
+	c.statements.Add(1)
+}
+func (c *counter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
+// counted says how many statements and round trips a thing takes on a warm database of its own.
+func (w *world) counted(ctx context.Context, what string, do func(*postgres.DB) (func() error, error)) (string, error) {
+	c := &counter{}
+	db, err := w.open(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	defer db.Close()
+	once, err := do(db)
+	if err != nil {
+		return "", err
+	}
+	for range 3 { // the first ones prepare their statements
+		if err := once(); err != nil {
+			return "", err
+		}
+	}
+	c.statements.Store(0)
+	c.roundTrips.Store(0)
+	if err := once(); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("Liaison asks the database %d statements in %d round trips %s, transaction control and the viewer's settings included",
+		c.statements.Load(), c.roundTrips.Load(), what), nil
+}
+
+// fsync is the median of writing 8 KiB durably to the database's disk, in milliseconds.
+func (w *world) fsync() (float64, error) {
+	file, err := os.Create(filepath.Join(w.dir, "fsync"))
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	page := make([]byte, 8<<10)
+	var took []float64
+	for range 100 {
+		began := time.Now()
+		if _, err := file.WriteAt(page, 0); err != nil {
+			return 0, err
+		}
+		if err := file.Sync(); err != nil {
+			return 0, err
+		}
+		took = append(took, milliseconds(time.Since(began)))
+	}
+	return median(took), nil
+}
+
+func orUnknown(s string) string { return cmp.Or(s, "unknown") }

@@ -49,7 +49,9 @@ func openAppend(ctx context.Context, w *world) (*row, error) {
 		}},
 		liaison: []contender{
 			{"ledger.Append", func(ctx context.Context, d time.Duration) (sample, error) {
-				return repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error { return w.retitle(ctx, alone, "appends", own(worker, turn)) })
+				return repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error {
+					return w.retitle(ctx, alone, "appends", own(worker, turn))
+				})
 			}},
 			{"ledger.Append, the feed following", func(ctx context.Context, d time.Duration) (sample, error) {
 				h, err := w.hub(ctx, w.db)
@@ -57,7 +59,9 @@ func openAppend(ctx context.Context, w *world) (*row, error) {
 					return sample{}, err
 				}
 				defer h.stop()
-				s, err := repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error { return w.retitle(ctx, h.ledger, "appends", own(worker, turn)) })
+				s, err := repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error {
+					return w.retitle(ctx, h.ledger, "appends", own(worker, turn))
+				})
 				if err != nil {
 					return s, err
 				}

@@ -40,7 +40,7 @@ func openDeliver(ctx context.Context, w *world) (*row, error) {
 	}
 	z := w.settings.sizes
 	drain := func(kind ledger.DeliveryKind) func(context.Context, time.Duration) (sample, error) {
-		return func(ctx context.Context, _ time.Duration) (sample, error) { return w.drain(ctx, v, s, kind) }
+		return func(ctx context.Context, _ time.Duration) (sample, error) { return w.drain(ctx, s, kind) }
 	}
 	return &row{
 		title: fmt.Sprintf("a backlog of %d lanes with %d deliveries each, carried in order by one worker, %d calls at a time, each one POST", z.Lanes, z.PerLane, z.Calls),
@@ -63,7 +63,7 @@ var round atomic.Int64
 
 // drain queues the backlog and lets a worker carry all of it. The time is from the worker's start until everything
 // is settled.
-func (w *world) drain(ctx context.Context, v *vendor, s *system.System, kind ledger.DeliveryKind) (sample, error) {
+func (w *world) drain(ctx context.Context, s *system.System, kind ledger.DeliveryKind) (sample, error) {
 	z := w.settings.sizes
 	_, err := w.bare.Exec(ctx, statement("queue"), int64(w.organisations["lanes"]), z.PerLane, string(kind), time.Now().UTC().Add(-time.Second), strconv.FormatInt(round.Add(1), 10))
 	if err != nil {
@@ -76,13 +76,13 @@ func (w *world) drain(ctx context.Context, v *vendor, s *system.System, kind led
 	ringing.Go(func() { _ = bell.Run(ctx) }) // its error is the context's end
 	defer ringing.Wait()
 	defer stop()
-	worker := outbound.NewWorker(ledger.New(w.db, bell, time.Now), s, outbound.Options{Log: w.quiet, Wake: bell.Subscribe(ledger.TopicLanes)})
-	all := v.expect(z.Lanes * z.PerLane)
+	settled := &tally{bell: bell, want: int64(z.Lanes * z.PerLane), all: make(chan struct{}, 1)}
+	worker := outbound.NewWorker(ledger.New(w.db, settled, time.Now), s, outbound.Options{Log: w.quiet, Wake: bell.Subscribe(ledger.TopicLanes)})
 	carrying, enough := context.WithCancel(ctx)
 	defer enough()
 	go func() {
 		select {
-		case <-all: // Run returns when the calls under way are settled
+		case <-settled.all:
 			enough()
 		case <-carrying.Done():
 		}
@@ -92,8 +92,8 @@ func (w *world) drain(ctx context.Context, v *vendor, s *system.System, kind led
 		return sample{}, err
 	}
 	out := sample{count: z.Lanes * z.PerLane, took: time.Since(began)}
-	if err := ctx.Err(); err != nil {
-		return out, context.Cause(ctx)
+	if err := context.Cause(ctx); err != nil {
+		return out, err
 	}
 	var left int
 	err = w.bare.QueryRow(ctx, "SELECT count(*) FROM delivery WHERE organisation_id = $1 AND state <> 'DELIVERED'", int64(w.organisations["lanes"])).Scan(&left)
@@ -103,35 +103,39 @@ func (w *world) drain(ctx context.Context, v *vendor, s *system.System, kind led
 	return out, err
 }
 
-// vendor is a ticket system that answers every post at once and counts them.
+// tally passes rings on and tells when as many exchanges were settled as there are deliveries: each settlement rings
+// for the lanes once.
+type tally struct {
+	bell ledger.Bell
+	want int64
+	rung atomic.Int64
+	all  chan struct{}
+}
+
+func (t *tally) Ring(topic string) {
+	t.bell.Ring(topic)
+	if topic == ledger.TopicLanes && t.rung.Add(1) == t.want {
+		t.all <- struct{}{}
+	}
+}
+
+// vendor is a ticket system that answers every post at once.
 type vendor struct {
 	server *httptest.Server
 	sent   atomic.Int64
-	want   atomic.Int64
-	all    chan struct{}
 }
 
 func newVendor() *vendor {
-	v := &vendor{all: make(chan struct{}, 1)}
+	v := &vendor{}
 	v.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil || r.Method != http.MethodPost {
 			rw.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		n := v.sent.Add(1)
 		rw.Header().Set("Content-Type", "application/json")
-		_, _ = rw.Write([]byte(`{"id":"` + strconv.FormatInt(n, 10) + `"}`)) // the client sees when it does not arrive
-		if n == v.want.Load() {
-			v.all <- struct{}{}
-		}
+		_, _ = rw.Write([]byte(`{"id":"` + strconv.FormatInt(v.sent.Add(1), 10) + `"}`)) // the client sees when it does not arrive
 	}))
 	return v
-}
-
-// expect gives a signal when n more posts have arrived.
-func (v *vendor) expect(n int) <-chan struct{} {
-	v.want.Store(v.sent.Load() + int64(n))
-	return v.all
 }
 
 // posts sends n posts, as many at a time as calls says, with what the connector would send.
@@ -251,7 +255,9 @@ func (c *connector) Update(ctx context.Context, id connectors.ExternalID, f conn
 	return connectors.Ticket{ID: id, Fields: f}, nil
 }
 
-func (*connector) Mark(context.Context, connectors.ExternalID) (connectors.Mark, error) { return "", nil }
+func (*connector) Mark(context.Context, connectors.ExternalID) (connectors.Mark, error) {
+	return "", nil
+}
 
 func (c *connector) Say(ctx context.Context, id connectors.ExternalID, m connectors.Message, _ connectors.Mark) (connectors.JournalEntry, error) {
 	r, err := c.post(ctx, "bench.Say", message{Ticket: string(id), Text: m.Body})
@@ -280,4 +286,3 @@ func (*connector) Journal(context.Context, connectors.ExternalID, connectors.Mar
 func (*connector) Changes(context.Context, connectors.Cursor) (connectors.Page, error) {
 	return connectors.Page{}, unasked("bench.Changes")
 }
-

@@ -211,6 +211,7 @@ func (d demo) goesOut(t *testing.T, incident, ticket string) {
 // comesBack proves what stays: after Ctrl-C, and after kill -9, the next start finds everything and goes on.
 func (d demo) comesBack(t *testing.T, incident, ticket string) {
 	t.Helper()
+	d.settled(t, incident, "Resolved", 10*time.Second)
 	before := d.look(t, agent, incident)
 	same := func(when string) {
 		t.Helper()
@@ -233,7 +234,7 @@ func (d demo) comesBack(t *testing.T, incident, ticket string) {
 	// And the path still works, both ways.
 	d.sim.act(t, ticket, map[string]string{"state": "In Progress", "comment": "It jams again"})
 	d.comment(t, incident, "PUBLIC", "It does")
-	eventually(t, 10*time.Second, "changes pass both ways after the restarts", func() error {
+	eventually(t, converge, "changes pass both ways after the restarts", func() error {
 		r, theirs := d.look(t, agent, incident), d.sim.ticket(t, ticket)
 		if r.State != "IN_PROGRESS" || commented(r.Comments.Nodes, "PUBLIC", "It jams again") != 1 || said(theirs.Comments, "It does") != 1 {
 			return fmt.Errorf("the incident is %s with %+v, the ticket has %+v", r.State, r.Comments.Nodes, theirs.Comments)

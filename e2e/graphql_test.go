@@ -171,3 +171,20 @@ func (h *hub) opened(t *testing.T, id string, within time.Duration) (report, lin
 	})
 	return r, r.Links[0]
 }
+
+// converge is how long both sides may take to agree after the last fault (RELIABILITY.md, R1).
+const converge = time.Minute
+
+// settled waits until nothing is on its way to the vendor of the incident's only link and the vendor's state, in its
+// own words, has been read.
+func (h *hub) settled(t *testing.T, id, remoteState string, within time.Duration) report {
+	t.Helper()
+	var r report
+	eventually(t, within, "both sides agree", func() error {
+		if r = h.look(t, agent, id); len(r.Links) != 1 || r.Links[0].SyncStatus != "IN_STEP" || r.Links[0].RemoteState != remoteState {
+			return fmt.Errorf("the incident is %s at version %d, its links are %+v", r.State, r.Version, r.Links)
+		}
+		return nil
+	})
+	return r
+}

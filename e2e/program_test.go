@@ -39,10 +39,13 @@ var built struct {
 	err  error
 }
 
-// binary builds the program, once for all tests.
+// binary builds the program, once for all tests, unless LIAISON_E2E_BINARY names one to be tested.
 func binary(t *testing.T) string {
 	t.Helper()
 	built.once.Do(func() {
+		if built.path = os.Getenv("LIAISON_E2E_BINARY"); built.path != "" {
+			return
+		}
 		// Not t.TempDir: it ends with the first test, and the program is also run by another user.
 		if built.dir, built.err = os.MkdirTemp("", "liaison-e2e-bin-"); built.err != nil {
 			return

@@ -5,13 +5,13 @@ WITH chosen AS (
   WHERE organisation_id = ANY ($1::bigint[])
 ), linked AS (
   INSERT INTO external_link (organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_state, last_synced_at, created_at)
-  SELECT organisation_id, md5('link' || incident_id || $2::text)::uuid, incident_id, $2, md5('correlation' || incident_id || $2::text)::uuid,
-         md5('ticket' || incident_id || $2::text), 'T' || lpad((h % 10000000)::text, 7, '0'),
-         'https://tickets.example.org/' || md5('ticket' || incident_id || $2::text), 'In Progress', opened_at + interval '5 seconds', opened_at + interval '2 seconds'
+  SELECT organisation_id, md5('link' || incident_id || $2::bigint::text)::uuid, incident_id, $2::bigint, md5('correlation' || incident_id || $2::bigint::text)::uuid,
+         md5('ticket' || incident_id || $2::bigint::text), 'T' || lpad((h % 10000000)::text, 7, '0'),
+         'https://tickets.example.org/' || md5('ticket' || incident_id || $2::bigint::text), 'In Progress', opened_at + interval '5 seconds', opened_at + interval '2 seconds'
   FROM chosen WHERE h % 100 < $3::bigint
   RETURNING organisation_id, id, incident_id, created_at, hashtextextended(incident_id::text, $5::bigint) & 2147483647 AS h
 ), laned AS (
-  INSERT INTO lane (organisation_id, link_id, system_id) SELECT organisation_id, id, $2 FROM linked
+  INSERT INTO lane (organisation_id, link_id, system_id) SELECT organisation_id, id, $2::bigint FROM linked
 )
 INSERT INTO delivery (organisation_id, id, link_id, incident_id, version, kind, payload, state, attempts, sent_at, created_at, settled_at)
 SELECT organisation_id, gen_random_uuid(), id, incident_id, 1, 'CREATE', '{"title": "Printer"}', 'DELIVERED', 1, created_at, created_at, created_at FROM linked

@@ -73,7 +73,7 @@ func TestRubbishAnswers(t *testing.T) {
 func TestTruncatedAtEveryByte(t *testing.T) {
 	t.Parallel()
 	rows := []map[string]any{}
-	for i := range 30 {
+	for i := range 45 {
 		rows = append(rows, map[string]any{"sys_id": fmt.Sprintf("%032d", i), "title": "naïve \"quoted\" \\ text", "n": -12.5e3, "ok": true, "none": nil})
 	}
 	body, err := json.Marshal(map[string]any{"result": rows})

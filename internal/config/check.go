@@ -18,7 +18,6 @@ import (
 
 var (
 	keyPattern    = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
-	localePattern = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$`)
 	headerPattern = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$") // token, RFC 9110 section 5.6.2
 )
 
@@ -229,9 +228,6 @@ func (c *checker) organisations(desks []string) {
 		}
 		if !c.required(path+".desk", o.Desk == "") {
 			c.refers(path+".desk", o.Desk, "desks", desks)
-		}
-		if !localePattern.MatchString(o.Locale) && !c.failed[path+".locale"] {
-			c.at(path+".locale", "wants a language tag, not "+quote(o.Locale), example(path+".locale"))
 		}
 	}
 }

@@ -64,10 +64,9 @@ type Desk struct {
 
 // Organisation is a tenant: a school, a faculty, a customer.
 type Organisation struct {
-	Key    string `yaml:"key"`
-	Name   string `yaml:"name"`
-	Desk   string `yaml:"desk"`   // key of the desk that serves it
-	Locale string `yaml:"locale"` // BCP 47 language tag
+	Key  string `yaml:"key"`
+	Name string `yaml:"name"`
+	Desk string `yaml:"desk"` // key of the desk that serves it
 }
 
 // System is a configured external ticket system.
@@ -166,7 +165,7 @@ type Token struct {
 }
 
 // Default returns the settings of an empty file, except DataDir, which Load fills from the user's folders. The elements
-// of lists start from DefaultOrganisation and DefaultSystem.
+// of lists start empty, those of systems from DefaultSystem.
 func Default() *Config {
 	return &Config{
 		Addr:     "127.0.0.1:8080",
@@ -185,9 +184,6 @@ func Default() *Config {
 		},
 	}
 }
-
-// DefaultOrganisation returns what an organisation has unless its settings say otherwise.
-func DefaultOrganisation() Organisation { return Organisation{Locale: "en"} }
 
 // DefaultSystem returns what a system has unless its settings say otherwise.
 func DefaultSystem() System {

@@ -39,7 +39,7 @@ func golden(t *testing.T, file, got string) {
 func TestDefaultsAreGolden(t *testing.T) {
 	t.Parallel()
 	defaults := Default()
-	defaults.Organisations = []Organisation{DefaultOrganisation()}
+	defaults.Organisations = []Organisation{{}}
 	defaults.Systems = []System{DefaultSystem()}
 	text, err := yaml.Marshal(defaults)
 	if err != nil {
@@ -129,8 +129,8 @@ limits:
 desks:
   - {key: btls, name: BTLS}
 organisations:
-  - {key: north, name: North School, desk: btls, locale: da-DK}
-  - {key: south, name: South School, desk: btls, locale: da}
+  - {key: north, name: North School, desk: btls}
+  - {key: south, name: South School, desk: btls}
 systems:
   - key: snow
     name: ServiceNow
@@ -348,5 +348,17 @@ func TestOrganisationsOf(t *testing.T) {
 	}
 	if got := cfg.OrganisationsOf(System{Desk: "x", Organisations: []string{"c"}}); !cmp.Equal(got, []string{"c"}) {
 		t.Errorf("named: %v", got)
+	}
+}
+
+// The README's table of settings is this package's own word for it.
+func TestReadmeTellsEverySetting(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), Markdown()) {
+		t.Error("README.md does not hold the table of settings as it is: replace it by internal/config/testdata/settings.md")
 	}
 }

@@ -14,10 +14,9 @@ import (
 )
 
 var (
-	durationType     = reflect.TypeFor[time.Duration]()
-	secretType       = reflect.TypeFor[Secret]()
-	organisationType = reflect.TypeFor[Organisation]()
-	systemType       = reflect.TypeFor[System]()
+	durationType = reflect.TypeFor[time.Duration]()
+	secretType   = reflect.TypeFor[Secret]()
+	systemType   = reflect.TypeFor[System]()
 )
 
 // decoder writes a tree of plain values into a Config. It exists because the decoders of koanf and yaml know neither the
@@ -95,10 +94,7 @@ func (d *decoder) list(tree any, path string, v reflect.Value) {
 	out := reflect.MakeSlice(v.Type(), len(items), len(items))
 	for i, item := range items {
 		element := out.Index(i)
-		switch element.Type() {
-		case organisationType:
-			element.Set(reflect.ValueOf(DefaultOrganisation()))
-		case systemType:
+		if element.Type() == systemType {
 			element.Set(reflect.ValueOf(DefaultSystem()))
 		}
 		if item == nil {

@@ -31,8 +31,8 @@ const (
 var manual = map[string]Setting{
 	"addr":         {Example: "127.0.0.1:8080", Doc: "Address and port to listen on. It must be a loopback address unless allow_remote is true; port 0 takes any free one."},
 	"allow_remote": {Example: "true", Doc: "Allows addr to be reachable from other machines. Put a TLS proxy in front: the hub itself speaks plain HTTP."},
-	"public_url":   {Example: "https://liaison.example.org", Doc: "Where people reach the hub, for links in tickets and mails. Empty: http:// and the address listened on."},
-	"data_dir":     {Default: "/var/lib/liaison as root, else $XDG_DATA_HOME/liaison or ~/.local/share/liaison", Example: "/var/lib/liaison", Doc: "Folder of the embedded Postgres and of attachments. Postgres's own user must be able to enter it."},
+	"public_url":   {Example: "https://liaison.example.org", Doc: "Where people reach the hub, for the examples on its front page. Empty: the address that the request named."},
+	"data_dir":     {Default: "/var/lib/liaison as root, else $XDG_DATA_HOME/liaison or ~/.local/share/liaison", Example: "/var/lib/liaison", Doc: "Folder of the embedded Postgres. Postgres's own user must be able to enter it."},
 
 	"database.url":                {Example: "{env: DATABASE_URL}", Doc: "The Postgres (14 or newer) to use. Unset: an embedded one in data_dir. The variable holds the address itself, not a reference."},
 	"database.app_connections":    {Example: "20", min: 1, max: 1000, Doc: "Most connections for requests, which see only what their viewer may."},
@@ -54,10 +54,9 @@ var manual = map[string]Setting{
 	"desks[].key":  {Example: "btls", Doc: "The desk's name in settings and in the API; never changes. Keys have small letters, digits and dashes, and begin with a letter."},
 	"desks[].name": {Example: "BTLS service desk", Doc: "The desk's name for people."},
 
-	"organisations[].key":    {Example: "north-school", Doc: "The organisation's name in settings and in the API; never changes."},
-	"organisations[].name":   {Example: "North School", Doc: "The organisation's name for people."},
-	"organisations[].desk":   {Example: "btls", Doc: "Key of the desk that serves it."},
-	"organisations[].locale": {Example: "en-GB", Doc: "Language of what is written to its people, as a BCP 47 tag."},
+	"organisations[].key":  {Example: "north-school", Doc: "The organisation's name in settings and in the API; never changes."},
+	"organisations[].name": {Example: "North School", Doc: "The organisation's name for people."},
+	"organisations[].desk": {Example: "btls", Doc: "Key of the desk that serves it."},
 
 	"systems[].key":           {Example: "btls-servicenow", Doc: "The system's name in settings, in escalateIncident and in /hooks/{key}; never changes."},
 	"systems[].name":          {Example: "BTLS ServiceNow", Doc: "The system's name for people."},
@@ -101,7 +100,7 @@ var manual = map[string]Setting{
 // Describe returns every setting in the order of the file.
 func Describe() []Setting {
 	def := Default()
-	def.Organisations = []Organisation{DefaultOrganisation()}
+	def.Organisations = []Organisation{{}}
 	def.Systems = []System{DefaultSystem()}
 	var settings []Setting
 	describe(reflect.ValueOf(def).Elem(), "", &settings)

@@ -116,7 +116,6 @@ func TestEachErrorNamesPlaceProblemAndRemedy(t *testing.T) {
 		{"unknown desk, near", desks + "organisations: [{key: n, name: N, desk: §btsl}]\n", `liaison.yaml:@: organisations[0].desk: there is no desk with the key "btsl"; did you mean "btls"?`},
 		{"no desks", "organisations: [{key: n, name: N, desk: §btls}]\n", `liaison.yaml:@: organisations[0].desk: there is no desk with the key "btls"; declare it under desks`},
 		{"broken desks are told once", "desks: §x\norganisations: [{key: n, name: N, desk: btls}]\n", `liaison.yaml:@: desks: wants a list, not a single value; begin each of its items with a dash`},
-		{"locale", desks + "organisations: [{key: n, name: N, desk: btls, locale: §English}]\n", `liaison.yaml:@: organisations[0].locale: wants a language tag, not "English"; for example en-GB`},
 		{"organisation of another desk", system(goodAuth + ", organisations: [§south]"), `liaison.yaml:@: systems[0].organisations[0]: organisation "south" is served by desk "csc", but the system is of desk "btls"; name organisations of the system's desk`},
 		{"unknown organisation", system(goodAuth + ", organisations: [§nroth]"), `liaison.yaml:@: systems[0].organisations[0]: there is no organisation with the key "nroth"; did you mean "north"?`},
 

@@ -62,7 +62,7 @@ func anyConfig(t *rapid.T) *Config {
 	}
 	for i, key := range keys("organisations", rapid.IntRange(1, 4).Draw(t, "number of organisations")) {
 		cfg.Organisations = append(cfg.Organisations, Organisation{
-			Key: key, Name: name.Draw(t, "name"), Desk: cfg.Desks[i%len(cfg.Desks)].Key, Locale: rapid.StringMatching(`[a-z]{2}(-[A-Z]{2})?`).Draw(t, "locale"),
+			Key: key, Name: name.Draw(t, "name"), Desk: cfg.Desks[i%len(cfg.Desks)].Key,
 		})
 	}
 	for _, key := range keys("systems", rapid.IntRange(0, 3).Draw(t, "number of systems")) {

@@ -379,10 +379,12 @@ func TestRestoredDatabase(t *testing.T) {
 			w.idleHub(Config{}) // the hub that notices
 		},
 		"an older state of the same disk": func(w *world) {
-			w.exec("UPDATE watermark SET position = 1, scanned = (SELECT min(id) FROM ledger_entry), gaps = '[]'")
-			w.exec("DELETE FROM feed WHERE position > 1")
-			w.exec("ALTER TABLE ledger_entry DISABLE TRIGGER USER")
-			w.exec("DELETE FROM ledger_entry WHERE id > (SELECT min(id) FROM ledger_entry)")
+			// In one transaction: the sequencer must not see a half of it.
+			w.exec(`UPDATE watermark SET position = 1, scanned = (SELECT min(id) FROM ledger_entry), gaps = '[]';
+				DELETE FROM feed WHERE position > 1;
+				ALTER TABLE ledger_entry DISABLE TRIGGER USER;
+				DELETE FROM ledger_entry WHERE id > (SELECT min(id) FROM ledger_entry);
+				ALTER TABLE ledger_entry ENABLE TRIGGER USER`)
 		},
 	}
 	for name, happen := range restore {

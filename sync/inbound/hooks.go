@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -43,12 +44,10 @@ type Hooks struct {
 	log   *slog.Logger
 }
 
-// MaxHookBytes is the largest body that a webhook may have.
-const MaxHookBytes = 1 << 20
-
-// NewHooks returns the handler for the given systems. A system without a secret has no door.
-func NewHooks(d *postgres.DB, bell ledger.Bell, doors []Door, now func() time.Time, log *slog.Logger) *Hooks {
-	h := &Hooks{db: d, bell: bell, doors: map[string]Door{}, limit: MaxHookBytes, now: now, log: log}
+// NewHooks returns the handler for the given systems. A system without a secret has no door. limit is the largest
+// body in bytes.
+func NewHooks(d *postgres.DB, bell ledger.Bell, doors []Door, limit int64, now func() time.Time, log *slog.Logger) *Hooks {
+	h := &Hooks{db: d, bell: bell, doors: map[string]Door{}, limit: limit, now: now, log: log}
 	for _, door := range doors {
 		if !door.Secret.IsZero() {
 			h.doors[door.System.Key] = door
@@ -65,12 +64,12 @@ func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	door, known := h.doors[r.PathValue("system")]
 	if r.ContentLength > h.limit {
-		answer(w, http.StatusRequestEntityTooLarge, "the body is larger than 1 MiB")
+		answer(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", h.limit))
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.limit))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		answer(w, http.StatusRequestEntityTooLarge, "the body is larger than 1 MiB")
+		answer(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", h.limit))
 		return
 	} else if err != nil {
 		answer(w, http.StatusBadRequest, "the body ended early")

@@ -22,7 +22,10 @@ import (
 	"liaison/sync/pair"
 )
 
-const secret = "hook-secret"
+const (
+	secret = "hook-secret"
+	limit  = 1 << 20
+)
 
 // hooks serves the pair's webhook door.
 func hooks(t *testing.T, p *pair.Pair, signed bool) *httptest.Server {
@@ -30,7 +33,7 @@ func hooks(t *testing.T, p *pair.Pair, signed bool) *httptest.Server {
 	mux := http.NewServeMux()
 	mux.Handle("/hooks/{system}", inbound.NewHooks(p.DB, deaf{}, []inbound.Door{
 		{System: p.System, Header: "X-Secret", Secret: connectors.NewSecret(secret), Signed: signed},
-	}, p.Now, slog.New(slog.NewTextHandler(io.Discard, nil))))
+	}, limit, p.Now, slog.New(slog.NewTextHandler(io.Discard, nil))))
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s
@@ -89,7 +92,7 @@ func TestBadCallsStoreNothing(t *testing.T) {
 		"unknown system": {"nobody", secret, `{"sys_id":"x"}`, 401, "secret"},
 		"no JSON":        {pair.SystemKey, secret, `{"sys_id":`, 400, "no JSON"},
 		"empty body":     {pair.SystemKey, secret, ``, 400, "no JSON"},
-		"too large":      {pair.SystemKey, secret, `"` + strings.Repeat("x", inbound.MaxHookBytes) + `"`, 413, "1 MiB"},
+		"too large":      {pair.SystemKey, secret, `"` + strings.Repeat("x", limit) + `"`, 413, "1048576 bytes"},
 	} {
 		if status, text := post(t, door+c.system, c.key, strings.NewReader(c.body)); status != c.want || !strings.Contains(text, c.says) {
 			t.Errorf("%s: %d %s, want %d and %q", name, status, text, c.want, c.says)

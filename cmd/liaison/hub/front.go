@@ -14,7 +14,7 @@ var frontHTML string
 var frontTemplate = template.Must(template.New("front").Parse(frontHTML))
 
 // frontPage is what stands at / until the console does: where things are, and nothing that needs a sign-in.
-func frontPage(*config.Config) http.Handler {
+func frontPage(c *config.Config) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", "text/html; charset=utf-8")
@@ -22,6 +22,10 @@ func frontPage(*config.Config) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
-		_ = frontTemplate.Execute(w, map[string]string{"Host": r.Host}) // the caller has left: there is nobody to tell
+		at := c.PublicURL
+		if at == "" {
+			at = "http://" + r.Host
+		}
+		_ = frontTemplate.Execute(w, map[string]string{"At": at}) // the caller has left: there is nobody to tell
 	})
 }

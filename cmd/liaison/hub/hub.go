@@ -99,7 +99,7 @@ func Start(ctx context.Context, c *config.Config, t *telemetry.Telemetry) (_ *Hu
 	limits := desk.Limits{TitleChars: c.Limits.TitleChars, DescriptionBytes: c.Limits.DescriptionBytes, CommentBytes: c.Limits.CommentBytes}
 	h.serve(c, ways{
 		desk: desk.New(entries, limits, time.Now), reader: ledger.NewReader(h.db), feed: events, tokens: tokens,
-		hooks: inbound.NewHooks(h.db, bell, doors, time.Now, h.log),
+		hooks: inbound.NewHooks(h.db, bell, doors, int64(c.Limits.WebhookBytes), time.Now, h.log),
 	})
 	return h, nil
 }

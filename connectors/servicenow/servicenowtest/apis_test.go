@@ -26,9 +26,11 @@ func TestSection12Attachments(t *testing.T) {
 	if want := s.URL + "/api/now/v1/attachment/" + id + "/file"; up.header.Get("Location") != want {
 		t.Errorf("Location %q", up.header.Get("Location"))
 	}
-	for name, want := range map[string]string{"file_name": "résumé.txt", "content_type": "text/plain", "size_bytes": "5", "table_name": "incident",
+	for name, want := range map[string]string{
+		"file_name": "résumé.txt", "content_type": "text/plain", "size_bytes": "5", "table_name": "incident",
 		"table_sys_id": inc, "download_link": s.URL + "/api/now/attachment/" + id + "/file", "state": "available", "sys_created_by": "sim",
-		"hash": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", "image_width": ""} {
+		"hash": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", "image_width": "",
+	} {
 		wantField(t, meta, name, want)
 	}
 	file := c.do("GET", "/api/now/attachment/"+id+"/file", "", "Accept", "*/*").want(200)
@@ -73,8 +75,10 @@ func TestSection12Attachments(t *testing.T) {
 func TestSection12Limits(t *testing.T) {
 	t.Parallel()
 	now := newClock()
-	c := newClient(t, servicenowtest.Start(t, servicenowtest.WithConfig(servicenowtest.Config{Now: now.Now, MaxAttachment: 4, AttachmentExtensions: []string{"txt"},
-		Switches: servicenowtest.Switches{ScanDelay: time.Minute}})))
+	c := newClient(t, servicenowtest.Start(t, servicenowtest.WithConfig(servicenowtest.Config{
+		Now: now.Now, MaxAttachment: 4, AttachmentExtensions: []string{"txt"},
+		Switches: servicenowtest.Switches{ScanDelay: time.Minute},
+	})))
 	inc := c.create(`{}`)
 	send := func(name, body string) answer {
 		return c.do("POST", "/api/now/attachment/file?table_name=incident&table_sys_id="+inc+"&file_name="+name, body, "Content-Type", "text/plain")

@@ -128,8 +128,10 @@ type upload struct {
 }
 
 func (s *Server) uploadFile(c *call) (*reply, error) {
-	u := upload{table: c.params.Get("table_name"), id: c.params.Get("table_sys_id"), name: c.params.Get("file_name"),
-		contentType: c.r.Header.Get("Content-Type"), created: c.params.Get("creation_time"), context: c.params.Get("encryption_context")}
+	u := upload{
+		table: c.params.Get("table_name"), id: c.params.Get("table_sys_id"), name: c.params.Get("file_name"),
+		contentType: c.r.Header.Get("Content-Type"), created: c.params.Get("creation_time"), context: c.params.Get("encryption_context"),
+	}
 	if u.contentType == "" {
 		return nil, &apiError{status: http.StatusUnsupportedMediaType, message: "Content-Type header is missing", detail: "Send the file's media type"}
 	}
@@ -183,8 +185,10 @@ func (s *Server) attach(c *call, u upload, body io.Reader) (*reply, error) {
 	id := newSysID()
 	info, err := s.files.save(id, body, s.cfg.MaxAttachment)
 	if errors.Is(err, errTooLarge) {
-		return nil, &apiError{status: http.StatusRequestEntityTooLarge, message: "Attachment too large",
-			detail: fmt.Sprintf("The largest attachment allowed is %d bytes", s.cfg.MaxAttachment)}
+		return nil, &apiError{
+			status: http.StatusRequestEntityTooLarge, message: "Attachment too large",
+			detail: fmt.Sprintf("The largest attachment allowed is %d bytes", s.cfg.MaxAttachment),
+		}
 	}
 	if err != nil {
 		return nil, unreadable(err.Error())
@@ -228,10 +232,12 @@ func (s *Server) checkUpload(u upload) error {
 func (t *tx) attachment(id string, u upload, info fileInfo) *row {
 	r := t.blank("sys_attachment")
 	size := strconv.FormatInt(info.size, 10)
-	maps.Copy(r.vals, map[string]string{"sys_id": id, "file_name": cut(u.name, 255), "content_type": u.contentType,
+	maps.Copy(r.vals, map[string]string{
+		"sys_id": id, "file_name": cut(u.name, 255), "content_type": u.contentType,
 		"table_name": u.table, "table_sys_id": strings.ToLower(u.id), "size_bytes": size, "size_compressed": size,
 		"compressed": "true", "hash": info.hash, "state": "available", "chunk_size_bytes": "700000",
-		"created_by_name": t.who.name, "updated_by_name": t.who.name, "encryption_context": u.context})
+		"created_by_name": t.who.name, "updated_by_name": t.who.name, "encryption_context": u.context,
+	})
 	t.stampNew(r)
 	if at, err := parseStamp(u.created, time.UTC); err == nil {
 		r.vals["sys_created_on"] = at.Format(stampLayout)

@@ -41,8 +41,10 @@ func (s *Server) person(login string) actor {
 func (s *Server) authenticate(r *http.Request) (actor, error) {
 	login, ok := s.login(r)
 	if !ok {
-		return actor{}, &apiError{status: http.StatusUnauthorized, message: "User is not authenticated",
-			detail: "Required to provide Auth information", header: http.Header{"Www-Authenticate": {`Basic realm="Service-now"`}}}
+		return actor{}, &apiError{
+			status: http.StatusUnauthorized, message: "User is not authenticated",
+			detail: "Required to provide Auth information", header: http.Header{"Www-Authenticate": {`Basic realm="Service-now"`}},
+		}
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -57,8 +57,10 @@ func (s *Server) serveBatch(c *call) (*reply, error) {
 		}
 		served = append(served, s.serveItem(c, item))
 	}
-	return &reply{status: http.StatusOK, body: map[string]any{"batch_request_id": rawText(in.ID),
-		"serviced_requests": served, "unserviced_requests": left}}, nil
+	return &reply{status: http.StatusOK, body: map[string]any{
+		"batch_request_id":  rawText(in.ID),
+		"serviced_requests": served, "unserviced_requests": left,
+	}}, nil
 }
 
 // rawText is an id as a string, whether it was sent as one or as a number.
@@ -85,8 +87,10 @@ func (s *Server) serveItem(c *call, item batchItem) map[string]any {
 	case errURL != nil || strings.Contains(item.URL, "://") || strings.Contains(item.URL, "/batch"):
 		s.writeError(w, c.r, unreadable("url of the item must be relative and no batch"))
 	default:
-		r := (&http.Request{Method: strings.ToUpper(item.Method), URL: u, RequestURI: u.String(), Host: c.r.Host, Header: http.Header{},
-			Body: readCloser{bytes.NewReader(body)}, ContentLength: int64(len(body)), RemoteAddr: c.r.RemoteAddr, TLS: c.r.TLS}).WithContext(c.r.Context())
+		r := (&http.Request{
+			Method: strings.ToUpper(item.Method), URL: u, RequestURI: u.String(), Host: c.r.Host, Header: http.Header{},
+			Body: readCloser{bytes.NewReader(body)}, ContentLength: int64(len(body)), RemoteAddr: c.r.RemoteAddr, TLS: c.r.TLS,
+		}).WithContext(c.r.Context())
 		for _, name := range []string{"Authorization", "X-Sn-Apikey", "Cookie"} {
 			r.Header[name] = c.r.Header[name]
 		}

@@ -117,11 +117,13 @@ func (s *Server) lookUp(id string) *row {
 
 func (s *Server) ticket(r *row, base string, files []string) Ticket {
 	v := r.vals
-	t := Ticket{SysID: r.id(), Number: v["number"], State: v["state"], StateLabel: s.choiceLabel("state", v["state"]), HoldReason: v["hold_reason"],
+	t := Ticket{
+		SysID: r.id(), Number: v["number"], State: v["state"], StateLabel: s.choiceLabel("state", v["state"]), HoldReason: v["hold_reason"],
 		ShortDescription: v["short_description"], Description: v["description"], Priority: v["priority"], CorrelationID: v["correlation_id"],
 		SysModCount: v["sys_mod_count"], SysUpdatedOn: v["sys_updated_on"], SysUpdatedBy: v["sys_updated_by"],
 		URL:      base + "/nav_to.do?uri=" + url.QueryEscape("incident.do?sys_id="+r.id()),
-		Comments: []Entry{}, WorkNotes: []Entry{}, Attachments: append([]string{}, files...), Fields: maps.Clone(v)}
+		Comments: []Entry{}, WorkNotes: []Entry{}, Attachments: append([]string{}, files...), Fields: maps.Clone(v),
+	}
 	for _, e := range s.db.entries(r.id(), "comments", "work_notes") {
 		entry := Entry{e.id(), e.vals["value"], e.vals["sys_created_on"], e.vals["sys_created_by"]}
 		if e.vals["element"] == "comments" {

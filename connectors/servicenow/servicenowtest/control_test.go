@@ -84,7 +84,8 @@ func TestSection14WebhookFieldsAndSplit(t *testing.T) {
 	t.Parallel()
 	target := newHookTarget(t)
 	s := servicenowtest.Start(t, servicenowtest.WithSwitches(servicenowtest.Switches{SplitWebhooks: true}), servicenowtest.WithWebhook(servicenowtest.Webhook{
-		URL: target.url, Fields: map[string]string{"id": "sys_id", "text": "comments"}}))
+		URL: target.url, Fields: map[string]string{"id": "sys_id", "text": "comments"},
+	}))
 	c := newClient(t, s)
 	id := c.create(`{}`)
 	target.wait(t, 1)
@@ -234,7 +235,7 @@ func TestControlDoorFaultsAndSwitches(t *testing.T) {
 	s := servicenowtest.Start(t)
 	c, door := newClient(t, s), newClient(t, s).as("")
 	door.do("POST", "/_sim/faults", `{"rules":[{"kind":"server_error","next":2,"path":"/table/","status":502}]}`).want(200)
-	door.do("POST", "/_sim/faults", `{"kind":"unauthorized","next":1,"path":"/table/"}`).want(200)
+	door.do("POST", "/_sim/faults", `{"kind":"unauthenticated","next":1,"path":"/table/"}`).want(200)
 	for _, status := range []int{502, 502, 401, 200} {
 		c.get(incidents).want(status)
 	}
@@ -257,7 +258,7 @@ func TestControlDoorFaultsAndSwitches(t *testing.T) {
 	target.wait(t, 1)
 	var calls []servicenowtest.Call
 	door.get("/_sim/calls").want(200).decode(&calls)
-	if last := calls[len(calls)-1]; last.Method != "POST" || last.Path != incidents || last.Body != `{}` || last.Status != 201 || last.Header.Get("Authorization") != "" {
+	if last := calls[len(calls)-1]; last.Method != http.MethodPost || last.Path != incidents || last.Body != `{}` || last.Status != 201 || last.Header.Get("Authorization") != "" {
 		t.Errorf("last call %+v", last)
 	}
 }

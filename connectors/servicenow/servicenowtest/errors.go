@@ -30,8 +30,10 @@ func shuttingDown() error {
 }
 
 func noRecord() error {
-	return &apiError{status: http.StatusNotFound, message: "No Record found",
-		detail: "Record doesn't exist or ACL restricts the record retrieval"}
+	return &apiError{
+		status: http.StatusNotFound, message: "No Record found",
+		detail: "Record doesn't exist or ACL restricts the record retrieval",
+	}
 }
 
 func badTable(name string) error {

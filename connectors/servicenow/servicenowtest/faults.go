@@ -21,18 +21,18 @@ type FaultKind string
 
 // The faults of calls, and of outgoing calls.
 const (
-	FaultLatency        FaultKind = "latency"          // the call is served after Delay
-	FaultReset          FaultKind = "reset"            // the connection is cut, nothing is served
-	FaultLostAnswer     FaultKind = "lost_answer"      // served and stored, then the connection is cut (after Delay)
-	FaultUnauthorized   FaultKind = "unauthorized"     // 401, as for an expired token
-	FaultRateLimited    FaultKind = "rate_limited"     // 429 with RetryAfter
-	FaultServerError    FaultKind = "server_error"     // Status (default 503) with an HTML page; with Stored, after serving
-	FaultHTML           FaultKind = "html"             // 200 text/html, as a hibernating instance or a login page
-	FaultTruncated      FaultKind = "truncated"        // served, the body ends after Bytes (default half) with the usual status
-	FaultSlowBody       FaultKind = "slow_body"        // served, one byte per Delay (default 1s)
-	FaultResultAndError FaultKind = "result_and_error" // 200 with half of the rows and an error beside them
-	FaultLateRule       FaultKind = "late_rule"        // a rule sets Fields on the written incident Delay (default 1s) later
-	FaultLateStamp      FaultKind = "late_stamp"       // the write appears with stamps that are Delay (default 30s) old
+	FaultLatency         FaultKind = "latency"          // the call is served after Delay
+	FaultReset           FaultKind = "reset"            // the connection is cut, nothing is served
+	FaultLostAnswer      FaultKind = "lost_answer"      // served and stored, then the connection is cut (after Delay)
+	FaultUnauthenticated FaultKind = "unauthenticated"  // 401, as for an expired token
+	FaultRateLimited     FaultKind = "rate_limited"     // 429 with RetryAfter
+	FaultServerError     FaultKind = "server_error"     // Status (default 503) with an HTML page; with Stored, after serving
+	FaultHTML            FaultKind = "html"             // 200 text/html, as a hibernating instance or a login page
+	FaultTruncated       FaultKind = "truncated"        // served, the body ends after Bytes (default half) with the usual status
+	FaultSlowBody        FaultKind = "slow_body"        // served, one byte per Delay (default 1s)
+	FaultResultAndError  FaultKind = "result_and_error" // 200 with half of the rows and an error beside them
+	FaultLateRule        FaultKind = "late_rule"        // a rule sets Fields on the written incident Delay (default 1s) later
+	FaultLateStamp       FaultKind = "late_stamp"       // the write appears with stamps that are Delay (default 30s) old
 
 	FaultWebhookDuplicate FaultKind = "webhook_duplicate" // the outgoing call is made twice
 	FaultWebhookDrop      FaultKind = "webhook_drop"      // it is never made
@@ -40,8 +40,10 @@ const (
 	FaultWebhookReorder   FaultKind = "webhook_reorder"   // it is made after the next one, at the latest after Delay (default 1s)
 )
 
-var callFaults = []FaultKind{FaultLatency, FaultReset, FaultLostAnswer, FaultUnauthorized, FaultRateLimited, FaultServerError,
-	FaultHTML, FaultTruncated, FaultSlowBody, FaultResultAndError, FaultLateRule, FaultLateStamp}
+var callFaults = []FaultKind{
+	FaultLatency, FaultReset, FaultLostAnswer, FaultUnauthenticated, FaultRateLimited, FaultServerError,
+	FaultHTML, FaultTruncated, FaultSlowBody, FaultResultAndError, FaultLateRule, FaultLateStamp,
+}
 
 var webhookFaults = []FaultKind{FaultWebhookDuplicate, FaultWebhookDrop, FaultWebhookDelay, FaultWebhookReorder}
 
@@ -265,7 +267,7 @@ func (f *faults) around(now func() time.Time, w http.ResponseWriter, r *http.Req
 		serve(w, commitFault{stampBack: fault.Delay})
 	case FaultReset:
 		cutConnection(w)
-	case FaultUnauthorized, FaultRateLimited, FaultHTML:
+	case FaultUnauthenticated, FaultRateLimited, FaultHTML:
 		refuse(now, w, r, fault)
 	default:
 		f.spoil(w, r, fault, serve)
@@ -285,7 +287,7 @@ func refuse(now func() time.Time, w http.ResponseWriter, r *http.Request, fault 
 		return map[string]any{"error": map[string]any{"message": message, "detail": detail}, "status": "failure"}
 	}
 	switch fault.Kind {
-	case FaultUnauthorized:
+	case FaultUnauthenticated:
 		w.Header().Set("WWW-Authenticate", `Basic realm="Service-now"`)
 		writeBody(w, r, http.StatusUnauthorized, body("User is not authenticated", "Required to provide Auth information"))
 	case FaultRateLimited:
@@ -333,6 +335,8 @@ func (f *faults) spoil(w http.ResponseWriter, r *http.Request, fault Fault, serv
 		f.drip(w, r, rec, fault.Delay)
 	case FaultResultAndError:
 		addError(rec)
+		rec.copyTo(w)
+	default: // around keeps the other kinds
 		rec.copyTo(w)
 	}
 }

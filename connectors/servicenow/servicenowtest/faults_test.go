@@ -35,7 +35,7 @@ func TestSection17LostAnswerAndReset(t *testing.T) {
 			}
 			eventually(t, "both calls are recorded", func() bool { return len(s.Calls()) == 2 })
 			calls := s.Calls()
-			if last := calls[1]; last.Status != 0 || last.Fault != kind || last.Method != "POST" {
+			if last := calls[1]; last.Status != 0 || last.Fault != kind || last.Method != http.MethodPost {
 				t.Errorf("call %+v", last)
 			}
 			c.create(`{}`)
@@ -52,7 +52,7 @@ func TestSection17Refusals(t *testing.T) {
 		contentType string
 		retryAfter  string
 	}{
-		"401":            {servicenowtest.Fault{Kind: servicenowtest.FaultUnauthorized}, 401, "application/json", ""},
+		"401":            {servicenowtest.Fault{Kind: servicenowtest.FaultUnauthenticated}, 401, "application/json", ""},
 		"429 default":    {servicenowtest.Fault{Kind: servicenowtest.FaultRateLimited}, 429, "application/json", "1"},
 		"429 seconds":    {servicenowtest.Fault{Kind: servicenowtest.FaultRateLimited, RetryAfter: "7"}, 429, "application/json", "7"},
 		"429 no header":  {servicenowtest.Fault{Kind: servicenowtest.FaultRateLimited, RetryAfter: "none"}, 429, "application/json", ""},

@@ -107,8 +107,9 @@ func (t *tx) guardClosed(w *save) (keep bool, err error) {
 		return false, nil
 	case ClosedDrop:
 		return true, nil
+	default:
+		return false, abortedBy("Closed incidents are read only")
 	}
-	return false, abortedBy("Closed incidents are read only")
 }
 
 // guardReopen keeps a closed incident closed, for administrators too: a reply makes a new incident instead.
@@ -227,8 +228,10 @@ func (t *tx) dataPolicies(w *save) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return &apiError{status: 403, message: "Operation Failed",
-		detail: "Data Policy Exception: The following fields are mandatory: " + strings.Join(missing, ", ")}
+	return &apiError{
+		status: 403, message: "Operation Failed",
+		detail: "Data Policy Exception: The following fields are mandatory: " + strings.Join(missing, ", "),
+	}
 }
 
 // customerRules are the abort and reset rules of the switches.

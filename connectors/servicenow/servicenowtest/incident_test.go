@@ -89,7 +89,8 @@ func TestSection8ClosedIsReadOnly(t *testing.T) {
 func TestSection8Hold(t *testing.T) {
 	t.Parallel()
 	s := servicenowtest.Start(t, servicenowtest.WithConfig(servicenowtest.Config{Users: []servicenowtest.User{
-		{Name: "sim", Password: "sim"}, {Name: "joe.employee", Password: "joe.employee", FullName: "Joe Employee"}}}))
+		{Name: "sim", Password: "sim"}, {Name: "joe.employee", Password: "joe.employee", FullName: "Joe Employee"},
+	}}))
 	c := newClient(t, s)
 	caller := c.get("/api/now/table/sys_user", "user_name", "joe.employee").list()[0]["sys_id"].(string)
 	id := c.create(`{"caller_id":"` + caller + `","state":"3","hold_reason":"4"}`)

@@ -15,8 +15,10 @@ func (t *tx) writeJournals(r *row, texts []journalText) {
 	}
 	for _, j := range texts {
 		e := t.blank("sys_journal_field")
-		for k, v := range map[string]string{"sys_id": newSysID(), "name": name, "element": j.element, "element_id": r.id(),
-			"value": cut(j.text, 65535)} {
+		for k, v := range map[string]string{
+			"sys_id": newSysID(), "name": name, "element": j.element, "element_id": r.id(),
+			"value": cut(j.text, 65535),
+		} {
 			e.vals[k] = v
 		}
 		t.stampNew(e)

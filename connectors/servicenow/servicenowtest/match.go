@@ -323,8 +323,10 @@ func runDistance(t test, v, w string) bool {
 
 // runText looks for every word in the record's texts.
 func (s *Server) runText(words []string, r *row) bool {
-	text := strings.ToLower(strings.Join([]string{r.vals["number"], r.vals["name"], r.vals["short_description"], r.vals["description"],
-		s.journalText(r, "comments_and_work_notes")}, "\n"))
+	text := strings.ToLower(strings.Join([]string{
+		r.vals["number"], r.vals["name"], r.vals["short_description"], r.vals["description"],
+		s.journalText(r, "comments_and_work_notes"),
+	}, "\n"))
 	for _, w := range words {
 		if !strings.Contains(text, w) {
 			return false

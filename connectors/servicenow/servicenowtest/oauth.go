@@ -98,8 +98,10 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	}
 	now := s.cfg.Now()
 	token, g := s.tokens.issue(kind, user, form.Get("refresh_token"), now, s.cfg.AccessTTL, s.cfg.RefreshTTL)
-	out := map[string]any{"access_token": token, "scope": "useraccount", "token_type": "Bearer",
-		"expires_in": int64(g.expires.Sub(now).Seconds())}
+	out := map[string]any{
+		"access_token": token, "scope": "useraccount", "token_type": "Bearer",
+		"expires_in": int64(g.expires.Sub(now).Seconds()),
+	}
 	if g.refresh != "" {
 		out["refresh_token"] = g.refresh
 	}

@@ -1,6 +1,7 @@
 package servicenowtest_test
 
 import (
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -100,7 +101,7 @@ func TestSection2OAuthWithGoClient(t *testing.T) {
 	mustDo(t, err)
 	res, err := cfg.Client(t.Context(), token).Get(s.URL + incidents)
 	mustDo(t, err)
-	if res.StatusCode != 200 {
+	if res.StatusCode != http.StatusOK {
 		t.Errorf("status %d", res.StatusCode)
 	}
 	mustDo(t, res.Body.Close())

@@ -75,8 +75,10 @@ func (s *Server) ticketPage(t Ticket) pageData {
 	defer s.mu.RUnlock()
 	r := s.db.get("incident", t.SysID)
 	who := s.person(s.cfg.Agent)
-	for _, name := range []string{"state", "hold_reason", "priority", "impact", "urgency", "category", "caller_id", "assignment_group", "assigned_to",
-		"correlation_id", "correlation_display", "opened_at", "resolved_at", "close_code", "close_notes", "sys_updated_on", "sys_updated_by"} {
+	for _, name := range []string{
+		"state", "hold_reason", "priority", "impact", "urgency", "category", "caller_id", "assignment_group", "assigned_to",
+		"correlation_id", "correlation_display", "opened_at", "resolved_at", "close_code", "close_notes", "sys_updated_on", "sys_updated_by",
+	} {
 		if r == nil || r.vals[name] == "" {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,7 +39,9 @@ func serve(dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("http://" + l.Addr().String())
+	if _, err := fmt.Fprintln(os.Stdout, "http://"+l.Addr().String()); err != nil {
+		return err
+	}
 	return http.Serve(l, s)
 }
 
@@ -82,7 +85,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 						return // killed
 					}
 					_ = res.Body.Close()
-					if res.StatusCode != 201 {
+					if res.StatusCode != http.StatusCreated {
 						t.Errorf("status %d", res.StatusCode)
 						return
 					}
@@ -160,22 +163,24 @@ func TestTornLineIsDropped(t *testing.T) {
 func TestAttachmentsAndSeedsSurviveReopening(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	var id string
-	t.Run("first", func(t *testing.T) {
-		c := newClient(t, servicenowtest.Start(t, servicenowtest.WithDir(dir), servicenowtest.WithSeedIncidents(3)))
-		inc := c.create(`{}`)
-		id = c.do("POST", "/api/now/attachment/file?table_name=incident&table_sys_id="+inc+"&file_name=a.txt", "hello", "Content-Type", "text/plain").
-			want(201).record()["sys_id"].(string)
-	})
-	t.Run("second", func(t *testing.T) {
-		s := servicenowtest.Start(t, servicenowtest.WithDir(dir), servicenowtest.WithSeedIncidents(3))
-		if got := newClient(t, s).get("/api/now/attachment/" + id + "/file").want(200).text; got != "hello" {
-			t.Errorf("attachment = %q", got)
-		}
-		if n := len(s.Tickets()); n != 4 {
-			t.Errorf("%d incidents, want 3 seeded once and 1 created", n)
-		}
-	})
+	cfg := servicenowtest.Config{Dir: dir, SeedIncidents: 3}
+	s, err := servicenowtest.New(cfg)
+	mustDo(t, err)
+	srv := httptest.NewServer(s)
+	c := &client{t: t, base: srv.URL, user: "sim", http: srv.Client()}
+	inc := c.create(`{}`)
+	id := c.do("POST", "/api/now/attachment/file?table_name=incident&table_sys_id="+inc+"&file_name=a.txt", "hello", "Content-Type", "text/plain").
+		want(201).record()["sys_id"].(string)
+	srv.Close()
+	mustDo(t, s.Close())
+
+	s = servicenowtest.Start(t, servicenowtest.WithConfig(cfg))
+	if got := newClient(t, s).get("/api/now/attachment/" + id + "/file").want(200).text; got != "hello" {
+		t.Errorf("attachment = %q", got)
+	}
+	if n := len(s.Tickets()); n != 4 {
+		t.Errorf("%d incidents, want 3 seeded once and 1 created", n)
+	}
 }
 
 // The log is rewritten when it has grown far beyond what it holds, and loses nothing by it.

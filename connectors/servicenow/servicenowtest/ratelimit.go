@@ -35,9 +35,11 @@ func (s *Server) limit(w http.ResponseWriter, c *call, resource string) error {
 		return nil
 	}
 	wait := int(end.Sub(now).Seconds()) + 1
-	return &apiError{status: http.StatusTooManyRequests, message: "Rate limit exceeded",
+	return &apiError{
+		status: http.StatusTooManyRequests, message: "Rate limit exceeded",
 		detail: fmt.Sprintf("Rate limit of %d requests per hour for %s exceeded", rule.PerHour, resource),
-		header: http.Header{"Retry-After": {strconv.Itoa(wait)}}}
+		header: http.Header{"Retry-After": {strconv.Itoa(wait)}},
+	}
 }
 
 // use counts a request and tells the end of the counting hour.

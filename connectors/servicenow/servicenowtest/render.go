@@ -21,8 +21,10 @@ type view struct {
 }
 
 // incidentList is the column set of sysparm_view on incident.
-var incidentList = []string{"sys_id", "number", "opened_at", "short_description", "caller_id", "priority", "state", "category",
-	"assignment_group", "assigned_to", "sys_updated_on", "sys_updated_by"}
+var incidentList = []string{
+	"sys_id", "number", "opened_at", "short_description", "caller_id", "priority", "state", "category",
+	"assignment_group", "assigned_to", "sys_updated_on", "sys_updated_by",
+}
 
 func (c *call) view(class string) view {
 	v := view{mode: strings.ToLower(c.params.Get("sysparm_display_value")), base: c.base, who: c.who}

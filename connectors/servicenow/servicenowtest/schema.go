@@ -194,6 +194,7 @@ severity          numberchoice 3
 subcategory       choice
 `
 
+//nolint:misspell // the columns are the vendor's words
 const attachmentColumns = `
 file_name            string(255)
 content_type         string(255)

@@ -12,8 +12,10 @@ const scriptMark = "javascript:"
 
 var (
 	scriptCall = regexp.MustCompile(`^javascript:\s*gs\.([A-Za-z]+)\(([^()]*)\)\s*;?\s*$`)
-	units      = map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour,
-		"day": 24 * time.Hour, "dayofweek": 24 * time.Hour, "week": 7 * 24 * time.Hour}
+	units      = map[string]time.Duration{
+		"second": time.Second, "minute": time.Minute, "hour": time.Hour,
+		"day": 24 * time.Hour, "dayofweek": 24 * time.Hour, "week": 7 * 24 * time.Hour,
+	}
 	agoCall = regexp.MustCompile(`^(minutes|hours|days|weeks|months|quarters|years)Ago(Start|End)?$`)
 	dayCall = regexp.MustCompile(`^(beginning|end)Of(Today|Yesterday|Tomorrow|ThisWeek|LastWeek|NextWeek|ThisMonth|LastMonth|NextMonth|ThisYear|LastYear|NextYear)$`)
 )

@@ -79,7 +79,8 @@ func (s *Server) seed() error {
 		t.seedPeople()
 		t.seedChoices()
 		t.seedRow("sys_properties", "glide.invalid_query.returns_no_rows", map[string]string{
-			"name": "glide.invalid_query.returns_no_rows", "value": strconv.FormatBool(s.cfg.BadQuery == BadQueryNone)})
+			"name": "glide.invalid_query.returns_no_rows", "value": strconv.FormatBool(s.cfg.BadQuery == BadQueryNone),
+		})
 	}
 	if err := t.commit(); err != nil {
 		return fmt.Errorf("seeding the tables: %w", err)
@@ -172,8 +173,10 @@ func (t *tx) seedChoices() {
 }
 
 func (t *tx) seedChoice(element, value, language, label, dependent string, sequence int) {
-	t.seedRow("sys_choice", element+"="+value+"/"+language, map[string]string{"name": "incident", "element": element, "value": value,
-		"label": label, "language": language, "dependent_value": dependent, "sequence": strconv.Itoa(sequence)})
+	t.seedRow("sys_choice", element+"="+value+"/"+language, map[string]string{
+		"name": "incident", "element": element, "value": value,
+		"label": label, "language": language, "dependent_value": dependent, "sequence": strconv.Itoa(sequence),
+	})
 }
 
 // seedIncidents makes the incidents that a fresh instance starts with, all in one second as a bulk job does.
@@ -185,7 +188,8 @@ func (s *Server) seedIncidents() error {
 	subjects := []string{"Wireless drops in the library", "Printer shows offline", "Cannot sign in to mail", "Broadband is slow", "Screen stays dark"}
 	for i := range s.cfg.SeedIncidents {
 		_, err := t.insert("incident", change{fields: map[string]string{
-			"short_description": subjects[i%len(subjects)], "caller_id": t.who.id, "urgency": strconv.Itoa(i%3 + 1), "impact": strconv.Itoa(i/3%3 + 1)}})
+			"short_description": subjects[i%len(subjects)], "caller_id": t.who.id, "urgency": strconv.Itoa(i%3 + 1), "impact": strconv.Itoa(i/3%3 + 1),
+		}})
 		if err != nil {
 			return fmt.Errorf("seeding incidents: %w", err)
 		}

@@ -105,10 +105,12 @@ func (s *Server) list(c *call, name string) (*reply, error) {
 
 // query runs a request's filter over a table.
 func (s *Server) query(c *call, name string) ([]*row, error) {
-	f := s.bind(name, c.query(s.db.defs[name]), c.who)
+	f := s.bind(name, c.query(), c.who)
 	if f.bad && s.cfg.BadQuery == BadQueryRefuse {
-		return nil, &apiError{status: http.StatusForbidden, message: "Insufficient rights to query records",
-			detail: "Field(s) present in the query do not have permission to be read"}
+		return nil, &apiError{
+			status: http.StatusForbidden, message: "Insufficient rights to query records",
+			detail: "Field(s) present in the query do not have permission to be read",
+		}
 	}
 	rows := f.find()
 	if s.cfg.SearchLag > 0 {
@@ -129,7 +131,7 @@ func keep(rows []*row, ok func(*row) bool) []*row {
 }
 
 // query is the request's filter: sysparm_query, or else its field=value pairs, where display values count too.
-func (c *call) query(def *tableDef) encodedQuery {
+func (c *call) query() encodedQuery {
 	if c.params.Has("sysparm_query") {
 		return parseQuery(c.params.Get("sysparm_query"))
 	}
@@ -185,7 +187,7 @@ func (c *call) pageLink(rel string, offset, limit int) string {
 	}
 	q.Set("sysparm_offset", strconv.Itoa(offset))
 	q.Set("sysparm_limit", strconv.Itoa(limit))
-	return fmt.Sprintf(`<%s%s?%s>;rel="%s"`, c.base, c.r.URL.EscapedPath(), q.Encode(), rel)
+	return "<" + c.base + c.r.URL.EscapedPath() + "?" + q.Encode() + `>;rel="` + rel + `"`
 }
 
 func (s *Server) read(c *call, name, id string) (*reply, error) {

@@ -111,10 +111,12 @@ func TestSection3Operations(t *testing.T) {
 	if want := s.URL + incidents + "/" + id; made.header.Get("Location") != want {
 		t.Errorf("Location %q, want %q", made.header.Get("Location"), want)
 	}
-	for name, want := range map[string]string{"urgency": "2", "knowledge": "true", "caller_id": "", "sys_created_by": "sim", "sys_mod_count": "0",
+	for name, want := range map[string]string{
+		"urgency": "2", "knowledge": "true", "caller_id": "", "sys_created_by": "sim", "sys_mod_count": "0",
 		"number": "INC0010001", "active": "true", "approval": "not requested", "category": "inquiry", "escalation": "0", "impact": "3",
 		"incident_state": "1", "made_sla": "true", "notify": "1", "severity": "3", "state": "1", "sys_class_name": "incident",
-		"sys_domain_path": "/", "upon_approval": "proceed", "upon_reject": "cancel", "child_incidents": "0", "comments": "", "work_notes": ""} {
+		"sys_domain_path": "/", "upon_approval": "proceed", "upon_reject": "cancel", "child_incidents": "0", "comments": "", "work_notes": "",
+	} {
 		wantField(t, r, name, want)
 	}
 	if _, ok := r["u_unknown"]; ok {
@@ -283,7 +285,8 @@ func TestSection7Paging(t *testing.T) {
 func TestSection7ShortPagesAndHiddenColumns(t *testing.T) {
 	t.Parallel()
 	s := servicenowtest.Start(t, servicenowtest.WithSeedIncidents(10), servicenowtest.WithSwitches(servicenowtest.Switches{
-		HiddenRows: "short_descriptionLIKEprinter", HiddenColumns: []string{"incident.correlation_id"}, ReadOnlyColumns: []string{"description"}}))
+		HiddenRows: "short_descriptionLIKEprinter", HiddenColumns: []string{"incident.correlation_id"}, ReadOnlyColumns: []string{"description"},
+	}))
 	c := newClient(t, s)
 	a := c.get(incidents, "sysparm_limit", "5").want(200)
 	if len(a.list()) != 4 || a.header.Get("X-Total-Count") != "10" {

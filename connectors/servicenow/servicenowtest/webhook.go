@@ -22,8 +22,10 @@ type event struct {
 // webhookFields are the columns that a call carries unless configured.
 var webhookFields = func() map[string]string {
 	out := map[string]string{}
-	for _, c := range []string{"sys_id", "number", "state", "hold_reason", "short_description", "priority", "correlation_id",
-		"correlation_display", "sys_mod_count", "sys_updated_on", "sys_updated_by"} {
+	for _, c := range []string{
+		"sys_id", "number", "state", "hold_reason", "short_description", "priority", "correlation_id",
+		"correlation_display", "sys_mod_count", "sys_updated_on", "sys_updated_by",
+	} {
 		out[c] = c
 	}
 	return out
@@ -105,6 +107,7 @@ func (o *sender) send(e event) {
 		o.mu.Unlock()
 		o.group.Go(func() { o.hold(next, fault.Delay); o.post(hook, body) })
 		return
+	default: // nothing goes wrong
 	}
 	o.group.Go(func() { o.post(hook, body); o.pass() })
 }
@@ -126,13 +129,13 @@ func (o *sender) pass() {
 	o.passed = make(chan struct{})
 }
 
-func (h Webhook) body(e event) map[string]string {
+func (w Webhook) body(e event) map[string]string {
 	out := map[string]string{}
-	for key, col := range h.Fields {
+	for key, col := range w.Fields {
 		out[key] = e.row.vals[col]
 	}
 	for _, j := range e.journals {
-		for key, col := range h.Fields {
+		for key, col := range w.Fields {
 			if col == j.element {
 				out[key] = j.text
 			}

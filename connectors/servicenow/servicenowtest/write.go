@@ -266,8 +266,10 @@ func (t *tx) delete(r *row) {
 	}
 	payload, _ := json.Marshal(r.vals) // a map of strings cannot fail
 	audit := t.blank("sys_audit_delete")
-	for k, v := range map[string]string{"sys_id": newSysID(), "tablename": r.class, "documentkey": r.id(),
-		"display_value": t.s.db.display(r), "payload": string(payload)} {
+	for k, v := range map[string]string{
+		"sys_id": newSysID(), "tablename": r.class, "documentkey": r.id(),
+		"display_value": t.s.db.display(r), "payload": string(payload),
+	} {
 		audit.vals[k] = v
 	}
 	t.stampNew(audit)

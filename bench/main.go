@@ -17,6 +17,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -43,6 +44,8 @@ type settings struct {
 	seed   int64
 	json   string
 	dir    string
+	server map[string]string // PostgreSQL settings over the hub's own
+	cpu    string            // where a CPU profile goes
 	sizes  sizes
 }
 
@@ -65,14 +68,16 @@ var (
 	quick = sizes{Schools: 3, Incidents: 3000, Readers: 8, Writers: 8, Written: 400, Subscribers: 100, Burst: 10, Lanes: 200, PerLane: 5, Calls: 16}
 )
 
-// rows are what can be measured, in the order in which it is.
-var rows = []struct {
+type entry struct {
 	key  string
 	open func(context.Context, *world) (*row, error)
-}{{"a", openList}, {"b", openAppend}, {"c", openFanout}, {"d", openDeliver}}
+}
+
+// rows are what can be measured, in the order in which it is.
+var rows = []entry{{"a", openList}, {"b", openAppend}, {"c", openFanout}, {"d", openDeliver}}
 
 func parse(args []string, stderr io.Writer) (settings, error) {
-	s := settings{sizes: full}
+	s := settings{sizes: full, server: map[string]string{}}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	only := flags.String("only", "a,b,c,d", "rows to measure: a list query, b ledger appends, c fan-out, d lane deliveries")
@@ -81,6 +86,15 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	flags.Int64Var(&s.seed, "seed", 0, "seed of the data; 0 draws one")
 	flags.StringVar(&s.json, "json", "", "also write the figures to this `file`")
 	flags.StringVar(&s.dir, "dir", os.TempDir(), "`folder` for the database; a disk in memory would flatter every writer")
+	flags.StringVar(&s.cpu, "cpuprofile", "", "write a CPU profile of this process to this `file`; use it with -only and few rounds")
+	flags.Func("set", "a PostgreSQL setting over the hub's own, as `name=value`; may be given again", func(v string) error {
+		name, value, ok := strings.Cut(v, "=")
+		if !ok || name == "" {
+			return errors.New("write it as name=value, for example jit=off")
+		}
+		s.server[name] = value
+		return nil
+	})
 	small := flags.Bool("quick", false, "small data and short rounds, to try it out: not for figures")
 	if err := flags.Parse(args); err != nil {
 		return s, err
@@ -110,12 +124,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		return s, fmt.Errorf("-rounds %d is too few; use at least 1", s.rounds)
 	}
 	for _, key := range s.only {
-		if !slices.ContainsFunc(rows, func(r struct {
-			key  string
-			open func(context.Context, *world) (*row, error)
-		}) bool {
-			return r.key == key
-		}) {
+		if !slices.ContainsFunc(rows, func(r entry) bool { return r.key == key }) {
 			return s, fmt.Errorf("-only: there is no row %q; use a, b, c, d or several with commas", key)
 		}
 	}
@@ -137,6 +146,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if out.Machine, err = w.facts(ctx); err != nil {
 		return err
 	}
+	stop, err := profile(s.cpu)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
 	for _, r := range rows {
 		if !slices.Contains(s.only, r.key) {
 			continue
@@ -158,4 +172,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return out.write(s.json)
 	}
 	return nil
+}
+
+// profile writes a CPU profile until it is stopped; an empty path writes none.
+func profile(path string) (stop func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return func() error { pprof.StopCPUProfile(); return file.Close() }, nil
 }

@@ -66,7 +66,7 @@ func newWorld(ctx context.Context, s settings, log *slog.Logger) (_ *world, err 
 		return nil, err
 	}
 	log.InfoContext(ctx, "starting PostgreSQL", "dir", w.dir)
-	if w.server, err = embedded.Start(ctx, embedded.Options{Dir: w.dir, Logger: w.quiet}); err != nil {
+	if w.server, err = embedded.Start(ctx, embedded.Options{Dir: w.dir, Logger: w.quiet, Settings: s.server}); err != nil {
 		return nil, fmt.Errorf("starting PostgreSQL: %w", err)
 	}
 	if _, err := postgres.Migrate(ctx, w.server.URL(), postgres.Migrations); err != nil {

@@ -209,7 +209,7 @@ func start(t *testing.T, c command) *process {
 			}
 		}
 		if t.Failed() {
-			t.Logf("liaison %s (process %d) logged:\n%s", strings.Join(c.args, " "), p.cmd.Process.Pid, tail(p.stderr.String(), 60))
+			t.Logf("liaison %s (process %d) logged:\n%s", strings.Join(c.args, " "), p.cmd.Process.Pid, tail(p.stderr.String(), 25))
 		}
 	})
 	return p

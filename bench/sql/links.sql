@@ -14,7 +14,7 @@ WITH chosen AS (
   INSERT INTO lane (organisation_id, link_id, system_id) SELECT organisation_id, id, $2::bigint FROM linked
 )
 INSERT INTO delivery (organisation_id, id, link_id, incident_id, version, kind, payload, state, attempts, sent_at, created_at, settled_at)
-SELECT organisation_id, gen_random_uuid(), id, incident_id, 1, 'CREATE', '{"title": "Printer"}', 'DELIVERED', 1, created_at, created_at, created_at FROM linked
+SELECT organisation_id, gen_random_uuid(), id, incident_id, 1, 'CREATE', '{"title": "Printer"}'::jsonb, 'DELIVERED', 1, created_at, created_at, created_at FROM linked
 UNION ALL
-SELECT organisation_id, gen_random_uuid(), id, incident_id, 1, 'UPDATE', '{"title": "Printer"}', 'PENDING', 0, NULL, created_at, NULL FROM linked
+SELECT organisation_id, gen_random_uuid(), id, incident_id, 1, 'UPDATE', '{"title": "Printer"}', 'PENDING', 0, NULL::timestamptz, created_at, NULL::timestamptz FROM linked
 WHERE (h / 100) % 100 < $4::bigint;

@@ -16,8 +16,8 @@ WITH moved AS (
   SELECT organisation_id, comment_id, incident_id, 'PUBLIC', words, 'Ada Agent', $4 FROM wanted WHERE comment_id IS NOT NULL
 ), sent AS (
   INSERT INTO delivery (organisation_id, id, link_id, incident_id, version, kind, payload, comment_id, created_at)
-  SELECT w.organisation_id, gen_random_uuid(), l.id, w.incident_id, w.version, $3, 
-         CASE WHEN $3 = 'UPDATE' THEN jsonb_build_object('title', w.words) ELSE '{}' END, w.comment_id, $4
+  SELECT w.organisation_id, gen_random_uuid(), l.id, w.incident_id, w.version, $3,
+         CASE WHEN $3 = 'UPDATE' THEN jsonb_build_object('title', w.words) ELSE '{}'::jsonb END, w.comment_id, $4
   FROM wanted AS w JOIN external_link AS l ON l.organisation_id = w.organisation_id AND l.incident_id = w.incident_id
 )
 UPDATE lane SET due_at = $4 WHERE organisation_id = $1;

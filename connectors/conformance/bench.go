@@ -13,24 +13,29 @@ import (
 	"liaison/connectors"
 )
 
-// patience bounds every wait for a vendor: a slow one needs some seconds for a page of calls.
-const patience = 30 * time.Second
+// defaultPatience is for slow vendors: one needs some seconds for a page of calls.
+const defaultPatience = 30 * time.Second
 
 // bench is the workplace of one case.
 type bench struct {
 	testing.TB
 	Harness
 
-	proxy *proxy
-	conn  connectors.Connector
-	ctx   context.Context
+	proxy    *proxy
+	conn     connectors.Connector
+	ctx      context.Context
+	patience time.Duration
 }
 
-func newBench(t testing.TB, h Harness) *bench {
+func newBench(t testing.TB, spec Spec) *bench {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
+	h := spec.New(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*defaultPatience)
 	t.Cleanup(cancel)
-	b := &bench{TB: t, Harness: h, proxy: newProxy(t, h.URL), ctx: ctx}
+	b := &bench{TB: t, Harness: h, proxy: newProxy(t, h.URL), ctx: ctx, patience: spec.Patience}
+	if b.patience <= 0 {
+		b.patience = defaultPatience
+	}
 	if b.Vendor.TouchAll == nil {
 		b.Vendor.TouchAll = func(t testing.TB, ids []connectors.ExternalID) {
 			for _, id := range ids {
@@ -110,14 +115,14 @@ func (b *bench) noSecret(doing string, err error) {
 // eventually asks until the answer is yes: a vendor's search may lag.
 func (b *bench) eventually(what string, ask func() bool) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, b.patience)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !ask() {
 		select {
 		case <-ctx.Done():
-			b.Fatalf("%s: not within %s", what, patience)
+			b.Fatalf("%s: not within %s", what, b.patience)
 		case <-tick.C:
 		}
 	}

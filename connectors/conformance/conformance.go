@@ -10,10 +10,12 @@ package conformance
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"liaison/connectors"
 )
@@ -25,6 +27,10 @@ type Spec struct {
 	New func(t testing.TB) Harness
 	// Waived are cases that this vendor makes impossible, with the reason.
 	Waived map[string]string
+	// Only are the cases to run. Default: all.
+	Only []string
+	// Patience bounds every wait for a vendor whose search lags. Default: 30s.
+	Patience time.Duration
 }
 
 // Harness is a vendor, a way to make connectors for it, and hands at the vendor's side.
@@ -87,28 +93,32 @@ func Cases() []Case {
 func Run(t *testing.T, spec Spec) {
 	t.Helper()
 	cases := Cases()
-	for name := range spec.Waived {
+	for _, name := range slices.Concat(slices.Sorted(maps.Keys(spec.Waived)), spec.Only) {
 		if !slices.ContainsFunc(cases, func(c Case) bool { return c.Name == name }) {
-			t.Errorf("waived case %q is none of the suite's; remove the waiver", name)
+			t.Errorf("case %q is none of the suite's; correct or remove it", name)
 		}
 	}
 	for _, c := range cases {
+		if len(spec.Only) > 0 && !slices.Contains(spec.Only, c.Name) {
+			continue
+		}
 		t.Run(c.Name, func(t *testing.T) {
 			if reason, waived := spec.Waived[c.Name]; waived {
 				runWaived(t, spec, c, reason)
 				return
 			}
-			c.run(newBench(t, spec.New(t)))
+			c.run(newBench(t, spec))
 		})
 	}
 }
 
-func runWaived(t *testing.T, spec Spec, c Case, reason string) {
+func runWaived(t testing.TB, spec Spec, c Case, reason string) {
+	t.Helper()
 	if strings.TrimSpace(reason) == "" {
 		t.Fatalf("case %s is waived without a reason", c.Name)
 	}
 	p := &probe{TB: t}
-	p.watch(func() { c.run(newBench(p, spec.New(t))) })
+	p.watch(func() { c.run(newBench(p, spec)) })
 	if !p.failed {
 		t.Fatalf("case %s is waived (%s) but passes; remove the waiver", c.Name, reason)
 	}

@@ -215,8 +215,8 @@ func (b *bench) cancelled(fits func(*http.Request) bool, call func(context.Conte
 			b.Errorf("the error does not tell that the caller left: %v", err)
 		}
 		return err
-	case <-time.After(patience):
-		b.Fatalf("the call goes on %s after its caller left", patience)
+	case <-time.After(b.patience):
+		b.Fatalf("the call goes on %s after its caller left", b.patience)
 		return nil
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"liaison/connectors"
+	"liaison/connectors/requesttracker"
 	"liaison/connectors/servicenow"
 )
 
@@ -25,6 +26,10 @@ type Entry struct {
 // All returns every connector, by name.
 func All() []Entry {
 	return []Entry{
+		{
+			Name: "requesttracker", Title: "Request Tracker", Mapping: requesttracker.Mapping(), Settings: requesttracker.Settings(),
+			New: func(c connectors.Config) (connectors.Connector, error) { return made(requesttracker.New(c)) },
+		},
 		{
 			Name: "servicenow", Title: "ServiceNow", Mapping: servicenow.Mapping(), Settings: servicenow.Settings(),
 			New: func(c connectors.Config) (connectors.Connector, error) { return made(servicenow.New(c)) },

@@ -259,3 +259,53 @@ func TestChangesSkipNothing(t *testing.T) {
 		}
 	})
 }
+
+// A sweep that takes long reads on behind rows that commit late: what was stamped after its begin is looked for again.
+func TestChangesLateCommitBehindALongSweep(t *testing.T) {
+	t.Parallel()
+	clk := &clock{at: time.Now().UTC().Truncate(time.Second)} // the simulator's Date header is the true time
+	srv := simulator(t, servicenowtest.Config{Now: clk.now, SeedIncidents: 4})
+	c := connect(t, srv, setting("page_size", "1"))
+	_, at := drain(t, c, "")
+	all := srv.Tickets()
+	id := func(i int) connectors.ExternalID { return connectors.ExternalID(all[i].SysID) }
+	clk.advance(time.Second)
+	touch(t, srv, id(0), "first")
+	next := func(want connectors.ExternalID) {
+		t.Helper()
+		for range 20 { // the overlap's known rows come first, without being shown
+			p, err := c.Changes(t.Context(), at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at = p.Next
+			if len(p.Refs) > 0 {
+				if p.Refs[0].ID != want {
+					t.Fatalf("%+v, want %s", p.Refs, want)
+				}
+				return
+			}
+		}
+		t.Fatalf("%s was not shown", want)
+	}
+	clk.advance(10 * time.Second)
+	touch(t, srv, id(1), "second")
+	next(id(0)) // the sweep has begun
+	clk.advance(10 * time.Minute)
+	touch(t, srv, id(2), "much later")
+	touch(t, srv, id(1), "much later, too")
+	p, err := c.Changes(t.Context(), at) // one of the two, the other is waiting
+	if err != nil || len(p.Refs) != 1 || !p.More {
+		t.Fatalf("%+v %v", p, err)
+	}
+	late := servicenowtest.Faults{Rules: []servicenowtest.Fault{{Kind: servicenowtest.FaultLateStamp, Delay: 9 * time.Minute, Next: 1}}}
+	if err := srv.SetFaults(late); err != nil {
+		t.Fatal(err)
+	}
+	admin(t, srv, http.MethodPatch, "/api/now/table/incident/"+all[3].SysID, "application/json", `{"short_description":"late"}`)
+	_, at = drain(t, c, p.Next)
+	refs, _ := drain(t, c, at)
+	if len(refs) != 1 || refs[0].ID != id(3) {
+		t.Errorf("%+v, want the row that was committed late, %s", refs, id(3))
+	}
+}

@@ -7,17 +7,9 @@ import (
 	"liaison/sync/ledger"
 )
 
-// ask runs a question that nobody else shares; it still travels with what is asked at the same moment.
-type ask struct {
-	question *ledger.Question
-}
-
-func (q ask) ask() (ledger.Question, func() any) { return *q.question, func() any { return nil } }
-
-// Ask reads the answer to a question of the ledger's.
+// Ask reads the answer to a question that nobody else shares, without waiting for company.
 func (s *Set) Ask(ctx context.Context, q ledger.Question) error {
-	_, err := s.loader.Load(ctx, ask{question: &q})
-	return err
+	return s.reader.Read(ctx, s.viewer, q)
 }
 
 // Incident reads one incident; ErrNotFound when the viewer may not know of it or there is none.

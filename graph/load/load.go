@@ -24,6 +24,7 @@ const wait = 250 * time.Microsecond
 
 // Set holds what one operation has read.
 type Set struct {
+	reader *ledger.Reader
 	viewer auth.Viewer
 	loader *dataloadgen.Loader[question, any]
 }
@@ -44,7 +45,7 @@ func New(reader *ledger.Reader, v auth.Viewer) *Set {
 		}
 		return out, nil
 	}
-	return &Set{viewer: v, loader: dataloadgen.NewLoader(fetch, dataloadgen.WithWait(wait))}
+	return &Set{reader: reader, viewer: v, loader: dataloadgen.NewLoader(fetch, dataloadgen.WithWait(wait))}
 }
 
 // Viewer returns who asks.

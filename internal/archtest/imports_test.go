@@ -180,7 +180,7 @@ func forbidden(name, imported string, test bool) string {
 		return "the binary alone asks the registry; the rest is given its connectors"
 	case isSimulator(own) && within(name, "cmd"):
 		return ""
-	case vendorOf(own) != "" && vendorOf(name) == "" && !within(name, registry, "e2e"):
+	case vendorOf(own) != "" && vendorOf(name) == "" && !within(name, registry, "sync/pair", "e2e"):
 		return "vendors are known to connectors/registry alone"
 	}
 	return upward(name, own)

@@ -68,23 +68,14 @@ func (f *Feed) Subscribe(ctx context.Context, viewer auth.Viewer, options Option
 		if s.read, err = f.sealer.openPlace(options.After); err != nil {
 			return nil, err
 		}
-		if err := f.tail.admits(ctx, s.read); err != nil {
+		if err := f.tail.resumable(ctx, s.read); err != nil {
 			return nil, err
 		}
 	}
 
-	f.tail.mu.Lock()
-	if f.tail.stopped {
-		f.tail.mu.Unlock()
-		return nil, ErrStopped
+	if err := f.tail.admit(s, options.After == ""); err != nil {
+		return nil, err
 	}
-	if options.After == "" {
-		s.read = f.tail.place()
-		s.joined, s.live = true, true
-		f.tail.register(s)
-	}
-	f.tail.enter(s)
-	f.tail.mu.Unlock()
 	s.unbind = context.AfterFunc(ctx, func() { s.leave(context.Cause(ctx)) })
 	return s, nil
 }
@@ -287,9 +278,26 @@ func (s *Subscription) queryBacklog(ctx context.Context, upTo int64) ([]db.ListB
 	}
 }
 
-// admits tells whether one can resume at a place. The tail's own knowledge mostly suffices; another hub's tail
+// admit lets a subscription in; one from now on goes live at once.
+func (t *tail) admit(s *Subscription, fromNow bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch at := t.place(); {
+	case t.stopped:
+		return ErrStopped
+	case fromNow:
+		s.read, s.joined, s.live = at, true, true
+		t.register(s)
+	case s.read.epoch != at.epoch:
+		return ErrExpired
+	}
+	t.enter(s)
+	return nil
+}
+
+// resumable tells whether one can resume at a place. The tail's own knowledge mostly suffices; another hub's tail
 // may be ahead of it, though, or know of a newer epoch.
-func (t *tail) admits(ctx context.Context, p place) error {
+func (t *tail) resumable(ctx context.Context, p place) error {
 	if at := t.place(); p.epoch == at.epoch && p.position <= at.position {
 		return nil
 	}

@@ -203,10 +203,10 @@ func (t *tail) look(ctx context.Context) error {
 	if t.place().epoch != from.epoch {
 		return nil // somebody else has looked
 	}
+	t.moveTo(mark{end, t.sealer.sealPlace(end)}) // first, so that nobody who is cut off resumes before it
 	for s := range t.open {
 		t.cut(s, ErrExpired)
 	}
-	t.moveTo(mark{end, t.sealer.sealPlace(end)})
 	return nil
 }
 

@@ -107,8 +107,8 @@ func TestReadersSeeWhatTheyMay(t *testing.T) {
 		viewer                                          auth.Viewer
 		incidents, comments, entries, links, deliveries int
 	}{
-		"agent":                 {viewer(true, 1, 2), 1, 2, 4, 1, 3},
-		"requester":             {viewer(false, 1), 1, 1, 3, 1, 3},
+		"agent":                 {viewer(true, 1, 2), 1, 2, 4, 1, 2},
+		"requester":             {viewer(false, 1), 1, 1, 3, 1, 2},
 		"neighbour":             {viewer(false, 2), 0, 0, 0, 0, 0},
 		"agent of another desk": {viewer(true, 7), 0, 0, 0, 0, 0},
 		"nobody":                {auth.Viewer{}, 0, 0, 0, 0, 0},
@@ -233,11 +233,11 @@ func TestPagesOfMany(t *testing.T) {
 	}
 }
 
-// With 100,000 incidents a page still comes from the index that is sorted like it, also when the plan is a
-// generic one: no statement may read the table or sort more than it returns.
+// With many incidents a page comes from the index that is sorted like it, also when the plan is a
+// generic one: no statement may read the table or sort more than it returns. (The plans are the same with 100,000.)
 func TestPlansAtSize(t *testing.T) {
 	if testing.Short() {
-		t.Skip("makes 100,000 incidents")
+		t.Skip("makes 20,000 incidents")
 	}
 	t.Parallel()
 	sent := &statements{}
@@ -246,17 +246,18 @@ func TestPlansAtSize(t *testing.T) {
 		INSERT INTO desk (key, name) VALUES ('d', 'D');
 		INSERT INTO organisation (key, name, desk_id) SELECT 'o' || n, 'O' || n, 1 FROM generate_series(1, 20) n;
 		INSERT INTO external_system (key, name, connector, desk_id, url) VALUES ('s', 'S', 'c', 1, '');
+		INSERT INTO system_organisation (organisation_id, system_id) SELECT id, 1 FROM organisation;
 		INSERT INTO incident (organisation_id, id, version, title, description, state, opened_at, updated_at)
-		SELECT CASE WHEN n % 2 = 0 THEN 1 ELSE 2 + n % 19 END, gen_random_uuid(), 2, 't', 'd', CASE WHEN n % 50 = 0 THEN 'IN_PROGRESS' ELSE 'CLOSED' END,
-		       timestamptz '2026-01-01' + n * interval '1 minute', timestamptz '2026-01-01' + n * interval '1 minute' FROM generate_series(1, 100000) n;
+		SELECT CASE WHEN n % 2 = 0 THEN 1 ELSE 2 + n % 19 END, gen_random_uuid(), 2, 't', 'd', CASE WHEN n % 25 = 0 THEN 'IN_PROGRESS' ELSE 'CLOSED' END,
+		       timestamptz '2026-01-01' + n * interval '1 minute', timestamptz '2026-01-01' + n * interval '1 minute' FROM generate_series(1, 20000) n;
 		INSERT INTO ledger_entry (organisation_id, incident_id, version, kind, actor_kind, actor, at)
-		SELECT organisation_id, id, v, 'COMMENTED', 'PERSON', 'A', opened_at FROM incident, generate_series(1, 2) v;
+		SELECT organisation_id, id, 1, 'REPORTED', 'PERSON', 'A', opened_at FROM incident;
 		INSERT INTO comment (organisation_id, id, incident_id, visibility, body, author, at)
-		SELECT organisation_id, gen_random_uuid(), id, 'PUBLIC', 'b', 'a', opened_at + n * interval '1 second' FROM incident, generate_series(1, 2) n;
+		SELECT organisation_id, gen_random_uuid(), id, 'PUBLIC', 'b', 'a', opened_at FROM incident;
 		INSERT INTO external_link (organisation_id, id, incident_id, system_id, correlation_id, created_at)
-		SELECT organisation_id, gen_random_uuid(), id, 1, gen_random_uuid(), opened_at FROM incident WHERE state <> 'CLOSED';
+		SELECT organisation_id, gen_random_uuid(), id, 1, gen_random_uuid(), opened_at FROM incident;
 		INSERT INTO delivery (organisation_id, id, link_id, incident_id, version, kind, state, created_at)
-		SELECT organisation_id, gen_random_uuid(), id, incident_id, 1, 'CREATE', 'DELIVERED', created_at FROM external_link`); err != nil {
+		SELECT organisation_id, gen_random_uuid(), id, incident_id, 1, 'CREATE', CASE WHEN random() < 0.9 THEN 'DELIVERED' ELSE 'PENDING' END, created_at FROM external_link`); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.System.Exec(t.Context(), `VACUUM ANALYZE`); err != nil {
@@ -321,6 +322,7 @@ func TestPlansAtSize(t *testing.T) {
 
 var (
 	sequential = regexp.MustCompile(`Seq Scan on (incident|comment|ledger_entry|external_link|delivery)\b`)
+	removed    = regexp.MustCompile(`Rows Removed by Filter: (\d+)`)
 	rowsRead   = regexp.MustCompile(`Scan.* on (incident|comment|ledger_entry|external_link|delivery)\b.*actual rows=(\d+) loops=(\d+)`)
 )
 
@@ -335,7 +337,7 @@ func explain(t *testing.T, db *postgres.DB, v auth.Viewer, sent *statements, nam
 			if _, err := tx.Exec(t.Context(), "SET LOCAL plan_cache_mode = "+mode); err != nil {
 				return err
 			}
-			sd, err := tx.Prepare(t.Context(), fmt.Sprintf("plan_%x", mode+last.SQL), last.SQL)
+			sd, err := tx.Prepare(t.Context(), "", last.SQL)
 			if err != nil {
 				return err
 			}
@@ -368,6 +370,11 @@ func explain(t *testing.T, db *postgres.DB, v auth.Viewer, sent *statements, nam
 			fmt.Sscan(m[2], &rows)  //nolint:errcheck // the pattern is digits
 			fmt.Sscan(m[3], &loops) //nolint:errcheck // the pattern is digits
 			read += rows * loops
+		}
+		for _, m := range removed.FindAllStringSubmatch(plan.String(), -1) {
+			var rows int
+			fmt.Sscan(m[1], &rows) //nolint:errcheck // the pattern is digits
+			read += rows
 		}
 		if sequential.MatchString(plan.String()) || !strings.Contains(plan.String(), index) || read > 600 {
 			t.Errorf("%s (%s): reads %d rows, wants %s\n%s", name, mode, read, index, plan.String())

@@ -16,10 +16,11 @@ RETURNING id;
 UPDATE external_system SET active = false WHERE key <> ALL (@keys::text[]);
 
 -- name: Permit :exec
-INSERT INTO system_organisation (organisation_id, system_id) SELECT unnest(@organisations::bigint[]), @system_id ON CONFLICT DO NOTHING;
+INSERT INTO system_organisation (organisation_id, system_id) SELECT unnest(@organisations::bigint[]), @system_id
+ON CONFLICT (organisation_id, system_id) DO UPDATE SET active = true;
 
 -- name: Forbid :exec
-DELETE FROM system_organisation WHERE system_id = @system_id AND organisation_id <> ALL (@organisations::bigint[]);
+UPDATE system_organisation SET active = false WHERE system_id = @system_id AND organisation_id <> ALL (@organisations::bigint[]);
 
 -- name: OrganisationsOfDesks :many
 SELECT id, desk_id FROM organisation ORDER BY id;

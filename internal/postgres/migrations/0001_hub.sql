@@ -69,10 +69,12 @@ CREATE TABLE external_system (
   paused    boolean NOT NULL DEFAULT false
 );
 
--- Which organisations' incidents may be escalated into a system.
+-- Which organisations' incidents may be escalated into a system. A permission that was withdrawn keeps its row,
+-- because links hang on it.
 CREATE TABLE system_organisation (
   organisation_id bigint NOT NULL REFERENCES organisation,
   system_id       bigint NOT NULL REFERENCES external_system,
+  active          boolean NOT NULL DEFAULT true,
   PRIMARY KEY (organisation_id, system_id)
 );
 
@@ -135,7 +137,7 @@ CREATE TABLE external_link (
   organisation_id bigint NOT NULL,
   id              uuid NOT NULL,
   incident_id     uuid NOT NULL,
-  system_id       bigint NOT NULL REFERENCES external_system,
+  system_id       bigint NOT NULL,
   -- Our name for the ticket, stored in the vendor's own field for it.
   correlation_id  uuid NOT NULL,
   external_id     text CHECK (external_id <> ''),
@@ -157,6 +159,7 @@ CREATE TABLE external_link (
   created_at      timestamptz NOT NULL,
   PRIMARY KEY (organisation_id, id),
   FOREIGN KEY (organisation_id, incident_id) REFERENCES incident (organisation_id, id),
+  FOREIGN KEY (organisation_id, system_id) REFERENCES system_organisation (organisation_id, system_id),
   -- One ticket in each system for an incident, however often somebody escalates.
   CONSTRAINT external_link_one_per_system UNIQUE (organisation_id, incident_id, system_id),
   CONSTRAINT external_link_ticket_once UNIQUE (organisation_id, system_id, external_id)

@@ -149,13 +149,18 @@ GROUP BY comment.incident_id;
 SELECT * FROM comment WHERE organisation_id = ANY (@organisations::bigint[]) AND id = ANY (@ids::uuid[]);
 
 -- name: LinksOfIncidents :many
--- The links of many incidents, each with how many deliveries wait and the state of the first of them.
-SELECT sqlc.embed(external_link), open.waiting, open.head FROM external_link
+-- The links of many incidents, each with how many deliveries wait and the state of the first of them. An incident
+-- has one link in each system at most; the limit keeps the planner from reading the table instead of the index.
+SELECT sqlc.embed(external_link), open.waiting, open.head
+FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@incidents::uuid[]) AS incident_id) AS k
+CROSS JOIN LATERAL (
+  SELECT l.* FROM external_link AS l
+  WHERE l.organisation_id = k.organisation_id AND l.incident_id = k.incident_id
+  ORDER BY l.created_at, l.id LIMIT 1000) AS external_link
 CROSS JOIN LATERAL (
   SELECT count(*) AS waiting, coalesce((array_agg(delivery.state ORDER BY delivery.version, delivery.id))[1], '')::text AS head FROM delivery
   WHERE delivery.organisation_id = external_link.organisation_id AND delivery.link_id = external_link.id
     AND delivery.state NOT IN ('DELIVERED', 'SKIPPED')) AS open
-WHERE external_link.organisation_id = ANY (@organisations::bigint[]) AND external_link.incident_id = ANY (@incidents::uuid[])
 ORDER BY external_link.created_at, external_link.id;
 
 -- name: LinksByID :many

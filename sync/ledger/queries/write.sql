@@ -80,7 +80,7 @@ SELECT * FROM external_link WHERE organisation_id = @organisation_id AND inciden
 -- name: UsableSystems :many
 -- The systems that an organisation's incidents may be escalated into.
 SELECT external_system.* FROM external_system JOIN system_organisation ON system_organisation.system_id = external_system.id
-WHERE system_organisation.organisation_id = @organisation_id AND external_system.active ORDER BY external_system.key;
+WHERE system_organisation.organisation_id = @organisation_id AND system_organisation.active AND external_system.active ORDER BY external_system.key;
 
 -- name: LockDelivery :one
 SELECT * FROM delivery WHERE organisation_id = @organisation_id AND id = @id FOR UPDATE;

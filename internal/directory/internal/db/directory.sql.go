@@ -10,7 +10,7 @@ import (
 )
 
 const forbid = `-- name: Forbid :exec
-DELETE FROM system_organisation WHERE system_id = $1 AND organisation_id <> ALL ($2::bigint[])
+UPDATE system_organisation SET active = false WHERE system_id = $1 AND organisation_id <> ALL ($2::bigint[])
 `
 
 type ForbidParams struct {
@@ -63,7 +63,8 @@ func (q *Queries) OrganisationsOfDesks(ctx context.Context) ([]OrganisationsOfDe
 }
 
 const permit = `-- name: Permit :exec
-INSERT INTO system_organisation (organisation_id, system_id) SELECT unnest($1::bigint[]), $2 ON CONFLICT DO NOTHING
+INSERT INTO system_organisation (organisation_id, system_id) SELECT unnest($1::bigint[]), $2
+ON CONFLICT (organisation_id, system_id) DO UPDATE SET active = true
 `
 
 type PermitParams struct {

@@ -208,6 +208,7 @@ type Poll struct {
 type SystemOrganisation struct {
 	OrganisationID int64
 	SystemID       int64
+	Active         bool
 }
 
 type Watermark struct {

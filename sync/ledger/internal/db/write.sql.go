@@ -387,7 +387,7 @@ func (q *Queries) ReviveDelivery(ctx context.Context, arg ReviveDeliveryParams) 
 
 const usableSystems = `-- name: UsableSystems :many
 SELECT external_system.id, external_system.key, external_system.name, external_system.connector, external_system.desk_id, external_system.url, external_system.active, external_system.paused FROM external_system JOIN system_organisation ON system_organisation.system_id = external_system.id
-WHERE system_organisation.organisation_id = $1 AND external_system.active ORDER BY external_system.key
+WHERE system_organisation.organisation_id = $1 AND system_organisation.active AND external_system.active ORDER BY external_system.key
 `
 
 // The systems that an organisation's incidents may be escalated into.

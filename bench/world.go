@@ -161,6 +161,7 @@ func (w *world) fill(ctx context.Context) error {
 		{"incidents of subscribers", "incidents", []any{subscribers, 2 * z.Burst, seed + 2, now, false}},
 		{"incidents of lanes", "incidents", []any{lanes, z.Lanes, seed + 3, now, false}},
 		{"links of lanes", "links", []any{lanes, worked, 100, 0, seed}},
+		{"feed", "feed", nil},
 	} {
 		if _, err := w.bare.Exec(ctx, statement(step.statement), step.args...); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)

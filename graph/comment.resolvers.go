@@ -7,12 +7,13 @@ package graph
 
 import (
 	"context"
+
 	"liaison/graph/generated"
 	"liaison/graph/model"
 )
 
 func (r *commentResolver) Link(ctx context.Context, obj *model.Comment) (*model.ExternalLink, error) {
-	return hidden(linkNamed(ctx, obj.Peers, obj.Comment.Link))
+	return hidden(linkNamed(ctx, obj.Peers, obj.Link))
 }
 
 func (r *commentConnectionResolver) TotalCount(ctx context.Context, obj *model.CommentConnection) (int32, error) {

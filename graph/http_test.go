@@ -62,6 +62,7 @@ func TestRequestsThatAreNone(t *testing.T) {
 		{"larger than 1 MiB", "POST", "application/json", `{"query": "{viewer{name}}", "x": "` + strings.Repeat("x", 1<<20) + `"}`, 413, "BAD_USER_INPUT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			r, err := http.NewRequestWithContext(t.Context(), c.method, w.url, strings.NewReader(c.body))
 			if err != nil {
 				t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 )
 
 func (r *incidentResolver) Organisation(ctx context.Context, obj *model.Incident) (*model.Organisation, error) {
-	o, err := obj.Peers.Set().Organisation(ctx, obj.Incident.Organisation)
+	o, err := obj.Peers.Set().Organisation(ctx, obj.Organisation)
 	return &model.Organisation{Organisation: o}, err
 }
 

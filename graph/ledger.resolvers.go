@@ -13,15 +13,15 @@ import (
 )
 
 func (r *ledgerEntryResolver) Comment(ctx context.Context, obj *model.LedgerEntry) (*model.Comment, error) {
-	return commentNamed(ctx, obj.Peers, obj.Entry.Comment)
+	return commentNamed(ctx, obj.Peers, obj.Comment)
 }
 
 func (r *ledgerEntryResolver) Link(ctx context.Context, obj *model.LedgerEntry) (*model.ExternalLink, error) {
-	return hidden(linkNamed(ctx, obj.Peers, obj.Entry.Link))
+	return hidden(linkNamed(ctx, obj.Peers, obj.Link))
 }
 
 func (r *ledgerEntryResolver) Incident(ctx context.Context, obj *model.LedgerEntry) (*model.Incident, error) {
-	return incidentNamed(ctx, obj.Peers, obj.Entry.Incident)
+	return incidentNamed(ctx, obj.Peers, obj.Incident)
 }
 
 func (r *queryResolver) Ledger(ctx context.Context, filter *model.LedgerFilter, first *int32, after *string, last *int32, before *string) (*model.LedgerEntryConnection, error) {

@@ -13,19 +13,19 @@ import (
 )
 
 func (r *deliveryResolver) Comment(ctx context.Context, obj *model.Delivery) (*model.Comment, error) {
-	return commentNamed(ctx, obj.Peers, obj.Delivery.Comment)
+	return commentNamed(ctx, obj.Peers, obj.Comment)
 }
 
 func (r *deliveryResolver) Link(ctx context.Context, obj *model.Delivery) (*model.ExternalLink, error) {
-	return linkNamed(ctx, obj.Peers, obj.Delivery.Link)
+	return linkNamed(ctx, obj.Peers, obj.Link)
 }
 
 func (r *deliveryResolver) Incident(ctx context.Context, obj *model.Delivery) (*model.Incident, error) {
-	return incidentNamed(ctx, obj.Peers, obj.Delivery.Incident)
+	return incidentNamed(ctx, obj.Peers, obj.Incident)
 }
 
 func (r *externalLinkResolver) System(ctx context.Context, obj *model.ExternalLink) (*model.System, error) {
-	x, err := obj.Peers.Set().System(ctx, obj.Link.System)
+	x, err := obj.Peers.Set().System(ctx, obj.System)
 	return model.NewSystem(obj.Peers.Set(), x), err
 }
 
@@ -34,7 +34,7 @@ func (r *externalLinkResolver) Deliveries(ctx context.Context, obj *model.Extern
 }
 
 func (r *externalLinkResolver) Incident(ctx context.Context, obj *model.ExternalLink) (*model.Incident, error) {
-	return incidentNamed(ctx, obj.Peers, obj.Link.Incident)
+	return incidentNamed(ctx, obj.Peers, obj.Incident)
 }
 
 func (r *queryResolver) Deliveries(ctx context.Context, filter *model.DeliveryFilter, first *int32, after *string, last *int32, before *string) (*model.DeliveryConnection, error) {

@@ -14,11 +14,6 @@ func (w *world) step(token, name, id, more string) string {
 	return text(w.t, data, name, "incident", "state")
 }
 
-func (w *world) tryStep(token, name, id, more string) result {
-	w.t.Helper()
-	return w.ask(token, fmt.Sprintf(`mutation($id: ID!) { %s(input: {incidentId: $id%s}) { incident { state } } }`, name, more), map[string]any{"id": id})
-}
-
 func TestLifecycle(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -110,7 +105,10 @@ func TestRefusals(t *testing.T) {
 			document, variables = "mutation { "+c.document+" }", nil
 		}
 		r := w.ask(c.token, document, variables)
-		t.Run(c.name, func(t *testing.T) { refused(t, r, c.code, c.field, c.says) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			refused(t, r, c.code, c.field, c.says)
+		})
 	}
 	after := w.must(ada, `{ incidents { totalCount } ledger { nodes { id } } deliveries { nodes { id } } }`, nil)
 	if fmt.Sprint(before) != fmt.Sprint(after) {

@@ -456,6 +456,7 @@ func TestSocketsByTheLetter(t *testing.T) {
 		{"a message too large", []string{init, `{"type":"ping","payload":{"x":"` + strings.Repeat("x", 1<<20) + `"}}`}, 1009},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			p, _, err := w.dial(nil, socket.TransportWS)
 			if err != nil {
 				t.Fatal(err)

@@ -13,17 +13,17 @@ import (
 )
 
 func (r *viewerResolver) Organisation(ctx context.Context, obj *model.Viewer) (*model.Organisation, error) {
-	if obj.Viewer.Organisation == 0 {
+	if obj.Organisation == 0 {
 		return nil, nil
 	}
-	o, err := obj.Set.Organisation(ctx, obj.Viewer.Organisation)
+	o, err := obj.Set.Organisation(ctx, obj.Organisation)
 	return hidden(&model.Organisation{Organisation: o}, err)
 }
 
 func (r *viewerResolver) Desk(ctx context.Context, obj *model.Viewer) (*model.Desk, error) {
 	all, err := obj.Set.Organisations(ctx)
 	for _, o := range all {
-		if o.Desk.ID == obj.Viewer.Desk {
+		if o.Desk.ID == obj.Desk {
 			return &model.Desk{Desk: o.Desk}, nil
 		}
 	}

@@ -51,7 +51,7 @@ func (d demoCmd) Run(e *env) error {
 			return err
 		}
 		hook := &hookTarget{url: "http://" + d.Addr + "/hooks/" + s.Key, header: s.Webhook.Header, secret: secret}
-		v, err := startSimulator(e.ctx, s.Connector, strings.TrimPrefix(s.URL, "http://"), filepath.Join(c.DataDir, "simulators", s.Key), hook)
+		v, err := startSimulator(e.ctx, s.Connector, strings.TrimPrefix(s.URL, "http://"), filepath.Join(c.DataDir, "simulators", s.Key), hook, nil)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -43,17 +44,29 @@ type simulateCmd struct {
 	Vendor string `arg:"" enum:"servicenow" help:"The vendor to play: ${enum}."`
 	Addr   string `default:"127.0.0.1:8101" help:"Where to listen; loopback only."`
 	Dir    string `help:"Folder that keeps its tickets. Default: they are forgotten at the end." placeholder:"DIR"`
+	TLS    bool   `name:"tls" help:"Speak HTTPS, for clients that speak nothing else; where the certificate to trust lies is printed."`
 }
 
 func (s simulateCmd) Run(e *env) error {
 	if err := loopback("--addr", s.Addr); err != nil {
 		return err
 	}
-	v, err := startSimulator(e.ctx, s.Vendor, s.Addr, s.Dir, nil)
+	var secure *tls.Config
+	scheme := "http"
+	if s.TLS {
+		var file string
+		var err error
+		if secure, file, err = loopbackCertificate(s.Dir); err != nil {
+			return fmt.Errorf("--tls: %w", err)
+		}
+		scheme = "https"
+		fmt.Fprintf(e.stdout, "The certificate to trust: %s\n", file)
+	}
+	v, err := startSimulator(e.ctx, s.Vendor, s.Addr, s.Dir, nil, secure)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "%s is played on http://%s, user sim, password sim. Its desk's door: http://%s/_sim/tickets\n", v.title, s.Addr, s.Addr)
+	fmt.Fprintf(e.stdout, "%s is played on %s://%s, user sim, password sim. Its desk's door: %[2]s://%[3]s/_sim/tickets\n", v.title, scheme, s.Addr)
 	<-e.ctx.Done()
 	return v.stop()
 }
@@ -64,7 +77,7 @@ type running struct {
 	stop  func() error
 }
 
-func startSimulator(ctx context.Context, vendor, addr, dir string, hook *hookTarget) (*running, error) {
+func startSimulator(ctx context.Context, vendor, addr, dir string, hook *hookTarget, secure *tls.Config) (*running, error) {
 	s, known := simulators()[vendor]
 	if !known {
 		return nil, fmt.Errorf("no simulator plays %q", vendor)
@@ -81,6 +94,9 @@ func startSimulator(ctx context.Context, vendor, addr, dir string, hook *hookTar
 		return nil, errors.Join(fmt.Errorf("%s's simulator: %w", s.title, err), listener.Close())
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	if secure != nil {
+		listener = tls.NewListener(listener, secure)
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	return &running{title: s.title, stop: func() error {

@@ -358,6 +358,8 @@ func TestBreakerCountsOnlySickness(t *testing.T) {
 	c := dial(t, v.URL, func(cfg *Config) { cfg.Breaker = Breaker{Failures: 2, Cooldown: time.Hour} })
 	for range 5 {
 		_, _ = c.Do(t.Context(), read)
+	}
+	for range 5 {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		_, _ = c.Do(ctx, Request{Op: "hang", Path: "/hang"})
 		cancel()
@@ -370,18 +372,10 @@ func TestBreakerCountsOnlySickness(t *testing.T) {
 
 func TestConcurrency(t *testing.T) {
 	t.Parallel()
-	var running, most atomic.Int32
-	enough := make(chan struct{})
-	var once sync.Once
+	arrived, release := make(chan struct{}, 12), make(chan struct{})
 	v := serve(t, func(http.ResponseWriter, *http.Request) {
-		n := running.Add(1)
-		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-		}
-		if n == 2 {
-			once.Do(func() { close(enough) })
-		}
-		<-enough // nobody answers until two are there, so that all the others had time to come
-		running.Add(-1)
+		arrived <- struct{}{}
+		<-release
 	})
 	c := dial(t, v.URL, func(cfg *Config) { cfg.Concurrency = 2 })
 	var wg sync.WaitGroup
@@ -392,9 +386,17 @@ func TestConcurrency(t *testing.T) {
 			}
 		})
 	}
+	<-arrived
+	<-arrived
+	select {
+	case <-arrived:
+		t.Error("a third call runs beside two")
+	case <-time.After(200 * time.Millisecond): // that nobody comes can only be waited for
+	}
+	close(release)
 	wg.Wait()
-	if most.Load() != 2 || v.calls.Load() != 12 {
-		t.Errorf("%d at a time of %d, want 2 of 12", most.Load(), v.calls.Load())
+	if v.calls.Load() != 12 {
+		t.Errorf("%d calls, want 12", v.calls.Load())
 	}
 }
 

@@ -298,16 +298,18 @@ func TestJournalDenied(t *testing.T) {
 	if _, err := c.Mark(t.Context(), ticket.ID); err != nil {
 		t.Fatalf("a ticket without messages: %v", err)
 	}
-	denied := simulator(t, servicenowtest.Config{Now: old, Switches: servicenowtest.Switches{JournalDenied: true}})
-	c = connect(t, denied)
-	ticket = open(t, c)
-	if _, err := denied.Act(string(ticket.ID), servicenowtest.Move{Comment: "are you there?"}); err != nil {
-		t.Fatal(err)
+	for _, uncounted := range []bool{false, true} { // with a count of the hidden rows, and without
+		denied := simulator(t, servicenowtest.Config{Now: old, Switches: servicenowtest.Switches{JournalDenied: true, NoTotalCount: uncounted}})
+		c = connect(t, denied)
+		ticket = open(t, c)
+		if _, err := denied.Act(string(ticket.ID), servicenowtest.Move{Comment: "are you there?"}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Mark(t.Context(), ticket.ID)
+		wantKind(t, err, connectors.Auth, "sys_journal_field", "grant")
+		_, _, err = c.Journal(t.Context(), ticket.ID, "")
+		wantKind(t, err, connectors.Auth, "sys_journal_field")
 	}
-	_, err := c.Mark(t.Context(), ticket.ID)
-	wantKind(t, err, connectors.Auth, "sys_journal_field", "grant")
-	_, _, err = c.Journal(t.Context(), ticket.ID, "")
-	wantKind(t, err, connectors.Auth, "sys_journal_field")
 }
 
 // Section 3: a column that the account may not write is dropped with 200. That nothing was kept shows in the stamp.

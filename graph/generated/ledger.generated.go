@@ -5,9 +5,6 @@ package generated
 import (
 	"context"
 	"errors"
-	"liaison/graph/model"
-	"liaison/internal/incident"
-	"liaison/sync/ledger"
 	"math"
 	"strconv"
 	"sync/atomic"
@@ -15,6 +12,10 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
+
+	"liaison/graph/model"
+	"liaison/internal/incident"
+	"liaison/sync/ledger"
 )
 
 // region    ************************** generated!.gotpl **************************

@@ -5,8 +5,6 @@ package generated
 import (
 	"context"
 	"errors"
-	"liaison/graph/model"
-	"liaison/sync/ledger"
 	"math"
 	"strconv"
 	"sync/atomic"
@@ -14,6 +12,9 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
+
+	"liaison/graph/model"
+	"liaison/sync/ledger"
 )
 
 // region    ************************** generated!.gotpl **************************

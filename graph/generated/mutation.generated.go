@@ -5,13 +5,14 @@ package generated
 import (
 	"context"
 	"errors"
-	"liaison/graph/model"
 	"math"
 	"strconv"
 	"sync/atomic"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
+
+	"liaison/graph/model"
 )
 
 // region    ************************** generated!.gotpl **************************

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"liaison/graph/model"
 	"math"
 	"strconv"
 	"sync/atomic"
@@ -14,6 +13,8 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/introspection"
 	"github.com/vektah/gqlparser/v2/ast"
+
+	"liaison/graph/model"
 )
 
 // region    ************************** generated!.gotpl **************************

@@ -4,11 +4,12 @@ package generated
 
 import (
 	"context"
-	"liaison/graph/model"
 	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
+
+	"liaison/graph/model"
 )
 
 // region    ************************** generated!.gotpl **************************

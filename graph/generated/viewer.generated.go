@@ -5,14 +5,15 @@ package generated
 import (
 	"context"
 	"errors"
-	"liaison/graph/model"
-	"liaison/internal/auth"
 	"math"
 	"strconv"
 	"sync/atomic"
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
+
+	"liaison/graph/model"
+	"liaison/internal/auth"
 )
 
 // region    ************************** generated!.gotpl **************************

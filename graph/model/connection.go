@@ -9,8 +9,11 @@ type PageInfo struct {
 	Start, End      func() string // nil on an empty page
 }
 
+// StartCursor is nil on an empty page.
 func (p *PageInfo) StartCursor() *string { return called(p.Start) }
-func (p *PageInfo) EndCursor() *string   { return called(p.End) }
+
+// EndCursor is nil on an empty page.
+func (p *PageInfo) EndCursor() *string { return called(p.End) }
 
 func called(f func() string) *string {
 	if f == nil {
@@ -34,8 +37,10 @@ type IncidentEdge struct {
 	Seal func() string
 }
 
+// Cursor is the sealed place of the edge.
 func (e *IncidentEdge) Cursor() string { return e.Seal() }
 
+// Nodes lists the page without its cursors.
 func (c *IncidentConnection) Nodes() []*Incident {
 	return nodes(c.Edges, func(e *IncidentEdge) *Incident { return e.Node })
 }
@@ -53,8 +58,10 @@ type CommentEdge struct {
 	Seal func() string
 }
 
+// Cursor is the sealed place of the edge.
 func (e *CommentEdge) Cursor() string { return e.Seal() }
 
+// Nodes lists the page without its cursors.
 func (c *CommentConnection) Nodes() []*Comment {
 	return nodes(c.Edges, func(e *CommentEdge) *Comment { return e.Node })
 }
@@ -71,8 +78,10 @@ type LedgerEntryEdge struct {
 	Seal func() string
 }
 
+// Cursor is the sealed place of the edge.
 func (e *LedgerEntryEdge) Cursor() string { return e.Seal() }
 
+// Nodes lists the page without its cursors.
 func (c *LedgerEntryConnection) Nodes() []*LedgerEntry {
 	return nodes(c.Edges, func(e *LedgerEntryEdge) *LedgerEntry { return e.Node })
 }
@@ -89,8 +98,10 @@ type DeliveryEdge struct {
 	Seal func() string
 }
 
+// Cursor is the sealed place of the edge.
 func (e *DeliveryEdge) Cursor() string { return e.Seal() }
 
+// Nodes lists the page without its cursors.
 func (c *DeliveryConnection) Nodes() []*Delivery {
 	return nodes(c.Edges, func(e *DeliveryEdge) *Delivery { return e.Node })
 }

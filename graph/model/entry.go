@@ -19,13 +19,18 @@ type LedgerEntry struct {
 	Peers *load.Peers
 }
 
+// IsNode marks what has an id.
 func (*LedgerEntry) IsNode() {}
 
+// ID is the opaque id.
 func (e *LedgerEntry) ID() string { return nodeid.OfEntry(e.EntryKey) }
+
+// Actor is who made the change.
 func (e *LedgerEntry) Actor() *Actor {
 	return &Actor{Kind: e.Entry.Actor.Kind, Name: e.Entry.Actor.Name}
 }
 
+// TraceID is nil for all but staff.
 func (e *LedgerEntry) TraceID() *string {
 	if !e.Peers.Set().Viewer().Staff() {
 		return nil
@@ -75,6 +80,7 @@ type IncidentChange struct {
 	Of       incident.ID
 }
 
+// IncidentID is the opaque id of the incident that changed.
 func (c *IncidentChange) IncidentID() string { return nodeid.Of(nodeid.Incident, c.Of.UUID) }
 
 // Viewer is who asks, as the schema shows it.
@@ -83,5 +89,8 @@ type Viewer struct {
 	Set *load.Set
 }
 
+// Email is nil when none was given.
 func (v *Viewer) Email() *string { return optional(v.Viewer.Email) }
+
+// Phone is nil when none was given.
 func (v *Viewer) Phone() *string { return optional(v.Viewer.Phone) }

@@ -21,10 +21,13 @@ func NewSystem(s *load.Set, x ledger.ExternalSystem) *System {
 	return &System{ExternalSystem: x, staff: s.Viewer().Staff()}
 }
 
+// IsNode marks what has an id.
 func (*System) IsNode() {}
 
+// ID is the opaque id.
 func (s *System) ID() string { return nodeid.OfNumber(nodeid.System, s.ExternalSystem.ID) }
 
+// Desk is who serves, or owns, it.
 func (s *System) Desk() *Desk {
 	if s.ExternalSystem.Desk.ID == 0 {
 		return nil
@@ -32,6 +35,7 @@ func (s *System) Desk() *Desk {
 	return &Desk{s.ExternalSystem.Desk}
 }
 
+// URL is nil while unknown, and where the viewer may not know it.
 func (s *System) URL() *string {
 	if !s.staff {
 		return nil
@@ -45,17 +49,28 @@ type ExternalLink struct {
 	Peers *load.Peers
 }
 
+// IsNode marks what has an id.
 func (*ExternalLink) IsNode() {}
 
 // Staff reports whether the viewer may see what only the desk sees.
 func (l *ExternalLink) Staff() bool { return l.Peers.Set().Viewer().Staff() }
 
-func (l *ExternalLink) ID() string              { return nodeid.Of(nodeid.ExternalLink, l.Link.ID.UUID) }
-func (l *ExternalLink) ExternalID() *string     { return optional(string(l.Link.ExternalID)) }
-func (l *ExternalLink) ExternalNumber() *string { return optional(l.Number) }
-func (l *ExternalLink) URL() *string            { return optional(l.Link.URL) }
-func (l *ExternalLink) RemoteState() *string    { return optional(l.Link.RemoteState) }
+// ID is the opaque id.
+func (l *ExternalLink) ID() string { return nodeid.Of(nodeid.ExternalLink, l.Link.ID.UUID) }
 
+// ExternalID is nil until the vendor has told it.
+func (l *ExternalLink) ExternalID() *string { return optional(string(l.Link.ExternalID)) }
+
+// ExternalNumber is nil until the vendor has told it.
+func (l *ExternalLink) ExternalNumber() *string { return optional(l.Number) }
+
+// URL is nil while unknown, and where the viewer may not know it.
+func (l *ExternalLink) URL() *string { return optional(l.Link.URL) }
+
+// RemoteState is nil until it was read.
+func (l *ExternalLink) RemoteState() *string { return optional(l.Link.RemoteState) }
+
+// CorrelationID is nil for all but staff.
 func (l *ExternalLink) CorrelationID() *string {
 	if !l.Staff() {
 		return nil
@@ -63,6 +78,7 @@ func (l *ExternalLink) CorrelationID() *string {
 	return optional(l.Link.CorrelationID)
 }
 
+// Parked lists the fields that wait, by name; nil for all but staff.
 func (l *ExternalLink) Parked() []*ParkedField {
 	if !l.Staff() {
 		return nil
@@ -81,11 +97,17 @@ type Delivery struct {
 	Peers *load.Peers
 }
 
+// IsNode marks what has an id.
 func (*Delivery) IsNode() {}
 
-func (d *Delivery) ID() string         { return nodeid.Of(nodeid.Delivery, d.Delivery.ID.UUID) }
+// ID is the opaque id.
+func (d *Delivery) ID() string { return nodeid.Of(nodeid.Delivery, d.Delivery.ID.UUID) }
+
+// ErrorKind is nil when nothing failed.
 func (d *Delivery) ErrorKind() *string { return optional(d.Delivery.ErrorKind) }
-func (d *Delivery) Error() *string     { return optional(d.Delivery.Error) }
+
+// Error is nil when nothing failed.
+func (d *Delivery) Error() *string { return optional(d.Delivery.Error) }
 
 // Values lists the fields in the order in which changes are told.
 func (d *Delivery) Values() []*FieldValue {

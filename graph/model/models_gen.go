@@ -6,10 +6,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"liaison/internal/incident"
-	"liaison/sync/ledger"
 	"strconv"
 	"time"
+
+	"liaison/internal/incident"
+	"liaison/sync/ledger"
 )
 
 // Who made a change.

@@ -18,6 +18,7 @@ import (
 // BadValue says what is wrong with a value that a client sent, and what to send instead.
 type BadValue struct{ Problem string }
 
+// Error is nil when nothing failed.
 func (e *BadValue) Error() string { return e.Problem }
 
 // word writes one of the domain's words as a GraphQL enum value. The empty word is null.
@@ -44,51 +45,88 @@ func list[S ~string](words []S) string {
 	return strings.Join(out, ", ")
 }
 
-// The functions below bind the schema's enums to the domain's words, one pair for each.
-
+// MarshalIncidentState writes an IncidentState.
 func MarshalIncidentState(v incident.State) graphql.Marshaler { return word(v) }
-func UnmarshalIncidentState(v any) (incident.State, error)    { return parse(v, incident.States()) }
 
+// UnmarshalIncidentState reads an IncidentState.
+func UnmarshalIncidentState(v any) (incident.State, error) { return parse(v, incident.States()) }
+
+// MarshalHoldReason writes a HoldReason.
 func MarshalHoldReason(v incident.HoldReason) graphql.Marshaler { return word(v) }
-func UnmarshalHoldReason(v any) (incident.HoldReason, error)    { return parse(v, incident.HoldReasons()) }
 
+// UnmarshalHoldReason reads a HoldReason.
+func UnmarshalHoldReason(v any) (incident.HoldReason, error) { return parse(v, incident.HoldReasons()) }
+
+// MarshalPriority writes a Priority.
 func MarshalPriority(v incident.Priority) graphql.Marshaler { return word(v) }
-func UnmarshalPriority(v any) (incident.Priority, error)    { return parse(v, incident.Priorities()) }
 
+// UnmarshalPriority reads a Priority.
+func UnmarshalPriority(v any) (incident.Priority, error) { return parse(v, incident.Priorities()) }
+
+// MarshalImpact writes an Impact.
 func MarshalImpact(v incident.Impact) graphql.Marshaler { return word(v) }
-func UnmarshalImpact(v any) (incident.Impact, error)    { return parse(v, incident.Impacts()) }
 
+// UnmarshalImpact reads an Impact.
+func UnmarshalImpact(v any) (incident.Impact, error) { return parse(v, incident.Impacts()) }
+
+// MarshalUrgency writes an Urgency.
 func MarshalUrgency(v incident.Urgency) graphql.Marshaler { return word(v) }
-func UnmarshalUrgency(v any) (incident.Urgency, error)    { return parse(v, incident.Urgencies()) }
 
+// UnmarshalUrgency reads an Urgency.
+func UnmarshalUrgency(v any) (incident.Urgency, error) { return parse(v, incident.Urgencies()) }
+
+// MarshalSource writes a Source.
 func MarshalSource(v incident.Source) graphql.Marshaler { return word(v) }
-func UnmarshalSource(v any) (incident.Source, error)    { return parse(v, incident.Sources()) }
 
+// UnmarshalSource reads a Source.
+func UnmarshalSource(v any) (incident.Source, error) { return parse(v, incident.Sources()) }
+
+// MarshalVisibility writes a Visibility.
 func MarshalVisibility(v incident.Visibility) graphql.Marshaler { return word(v) }
+
+// UnmarshalVisibility reads a Visibility.
 func UnmarshalVisibility(v any) (incident.Visibility, error) {
 	return parse(v, incident.Visibilities())
 }
 
+// MarshalSyncStatus writes a SyncStatus.
 func MarshalSyncStatus(v ledger.SyncStatus) graphql.Marshaler { return word(v) }
-func UnmarshalSyncStatus(v any) (ledger.SyncStatus, error)    { return parse(v, ledger.SyncStatuses()) }
 
+// UnmarshalSyncStatus reads a SyncStatus.
+func UnmarshalSyncStatus(v any) (ledger.SyncStatus, error) { return parse(v, ledger.SyncStatuses()) }
+
+// MarshalDeliveryState writes a DeliveryState.
 func MarshalDeliveryState(v ledger.State) graphql.Marshaler { return word(v) }
-func UnmarshalDeliveryState(v any) (ledger.State, error)    { return parse(v, ledger.States()) }
 
+// UnmarshalDeliveryState reads a DeliveryState.
+func UnmarshalDeliveryState(v any) (ledger.State, error) { return parse(v, ledger.States()) }
+
+// MarshalDeliveryKind writes a DeliveryKind.
 func MarshalDeliveryKind(v ledger.DeliveryKind) graphql.Marshaler { return word(v) }
+
+// UnmarshalDeliveryKind reads a DeliveryKind.
 func UnmarshalDeliveryKind(v any) (ledger.DeliveryKind, error) {
 	return parse(v, ledger.DeliveryKinds())
 }
 
+// MarshalEntryKind writes an EntryKind.
 func MarshalEntryKind(v ledger.Kind) graphql.Marshaler { return word(v) }
-func UnmarshalEntryKind(v any) (ledger.Kind, error)    { return parse(v, ledger.Kinds()) }
 
+// UnmarshalEntryKind reads an EntryKind.
+func UnmarshalEntryKind(v any) (ledger.Kind, error) { return parse(v, ledger.Kinds()) }
+
+// MarshalActorKind writes an ActorKind.
 func MarshalActorKind(v ledger.ActorKind) graphql.Marshaler { return word(v) }
+
+// UnmarshalActorKind reads an ActorKind.
 func UnmarshalActorKind(v any) (ledger.ActorKind, error) {
 	return parse(v, []ledger.ActorKind{ledger.Person, ledger.System, ledger.Hub})
 }
 
+// MarshalRole writes a Role.
 func MarshalRole(v auth.Role) graphql.Marshaler { return word(strings.ToUpper(string(v))) }
+
+// UnmarshalRole reads a Role.
 func UnmarshalRole(v any) (auth.Role, error) {
 	s, _ := v.(string)
 	return parse(any(strings.ToLower(s)), auth.Roles())

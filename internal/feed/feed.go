@@ -200,8 +200,8 @@ func queries(pool *pgxpool.Pool) *db.Queries { return db.New(plannedAfresh{pool}
 
 // plannedAfresh has each statement planned for its own parameters and for the tables as they are now. A plan
 // that was prepared while the tables were still empty reads them from end to end, and goes on doing so until
-// the next ANALYZE, while they grow. That costs half a millisecond, so the sequencer's transaction, which has
-// several statements for each append, sees to its plans in another way: see LockWatermark.
+// their statistics are renewed, while they grow. That costs half a millisecond, so the sequencer's transaction,
+// which has several statements for each append, sees to its plans in another way: see LockWatermark.
 type plannedAfresh struct{ pool *pgxpool.Pool }
 
 func (p plannedAfresh) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {

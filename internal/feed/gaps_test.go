@@ -34,8 +34,10 @@ func TestAdvance(t *testing.T) {
 		{name: "not looked at yet: kept", gaps: []gap{{2, 4, nil}}, scanned: 9, want: []gap{{2, 4, nil}}, wantUpTo: 9},
 		{name: "nobody left: given up", gaps: []gap{{2, 4, gone}, {6, 6, alive}}, scanned: 9, want: []gap{{6, 6, alive}}, wantUpTo: 9},
 		{name: "nobody left, yet it came", gaps: []gap{{2, 4, gone}}, scanned: 9, seen: []int64{3}, want: []gap{}, wantUpTo: 9},
-		{name: "cut short: not read that far", gaps: []gap{{2, 4, gone}, {6, 8, gone}}, scanned: 9, seen: []int64{7}, cutShort: true,
-			want: []gap{{8, 8, gone}}, wantUpTo: 9},
+		{
+			name: "cut short: not read that far", gaps: []gap{{2, 4, gone}, {6, 8, gone}}, scanned: 9, seen: []int64{7}, cutShort: true,
+			want: []gap{{8, 8, gone}}, wantUpTo: 9,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

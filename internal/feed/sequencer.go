@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -295,7 +296,7 @@ func sameJSON(encoded, stored []byte) bool {
 		return false
 	}
 	again, err := json.Marshal(was)
-	return err == nil && string(again) == string(encoded)
+	return err == nil && bytes.Equal(again, encoded)
 }
 
 // trouble paces the attempts of a loop while the database is away, and tells of it twice: when it begins and

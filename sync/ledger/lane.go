@@ -71,7 +71,10 @@ func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, mo
 		}
 		return l.releaseEmpty(ctx, q, lanes, heads)
 	})
-	return out, err
+	if err != nil {
+		return nil, err // without the commit nobody holds the lanes, and a call made for one would leave no trace
+	}
+	return out, nil
 }
 
 // releaseEmpty gives back lanes that were due without a delivery to send.

@@ -543,3 +543,18 @@ func TestReadersAndWritersShareALane(t *testing.T) {
 	}
 	b.next(b.system)
 }
+
+// What could not be committed was not taken: a call made for it could not be told from one that was never made.
+func TestExchangesOfATransactionThatFailedAreNobodys(t *testing.T) {
+	b := setup(t)
+	b.escalate(b.open(), "snow")
+	b.exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no commit'; END $$`)
+	b.exec(`CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON lane DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()`)
+	xs, err := b.ledger.NextExchanges(t.Context(), b.system, 10, time.Minute)
+	if err == nil || len(xs) != 0 {
+		t.Errorf("%d exchanges and the error %v, want none and the commit's", len(xs), err)
+	}
+	if got := scan[string](b, `SELECT state FROM delivery`); got != "PENDING" {
+		t.Errorf("the delivery is %s", got)
+	}
+}

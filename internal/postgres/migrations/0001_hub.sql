@@ -323,7 +323,8 @@ CREATE TABLE feed (
   position        bigint PRIMARY KEY,
   organisation_id bigint NOT NULL,
   incident_id     uuid NOT NULL,
-  version         bigint NOT NULL
+  version         bigint NOT NULL,
+  CONSTRAINT feed_entry_once UNIQUE (organisation_id, incident_id, version)
 );
 
 -- Where the sequencer stands. Its row lock is what keeps two of them from stamping at once.
@@ -335,7 +336,7 @@ CREATE TABLE watermark (
   position    bigint NOT NULL DEFAULT 0,
   -- Every entry up to this id is stamped, except those inside the gaps.
   scanned     bigint NOT NULL DEFAULT 0,
-  -- Ids not yet seen committed: [{"from": id, "to": id, "xmax": transaction id when first missed}].
+  -- Ids not yet seen committed: [{"from": id, "to": id, "writers": who held the insert lock when they were first missed}].
   gaps        jsonb NOT NULL DEFAULT '[]',
   holder      text NOT NULL DEFAULT '',
   lease_until timestamptz NOT NULL DEFAULT '-infinity'

@@ -25,9 +25,9 @@ func openAppend(ctx context.Context, w *world) (*row, error) {
 		return nil, err
 	}
 	alone := ledger.New(w.db, deaf{}, time.Now)
-	asked, err := w.counted(ctx, "per append", func(db *postgres.DB) (func() error, error) {
+	asked, err := w.counted(ctx, "per append", func(db *postgres.DB) (func() error, func(), error) {
 		l := ledger.New(db, deaf{}, time.Now)
-		return func() error { return w.retitle(ctx, l, "appends", ids[0]) }, nil
+		return func() error { return w.retitle(ctx, l, "appends", ids[0]) }, func() {}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func openAppend(ctx context.Context, w *world) (*row, error) {
 					return s, err
 				}
 				ended := time.Now()
-				err = w.stamped(ctx)
+				err = h.caughtUp(ctx)
 				behind = max(behind, time.Since(ended))
 				return s, err
 			}},

@@ -17,6 +17,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/sync/errgroup"
+
+	"liaison/internal/incident"
 )
 
 // wallQuery is what a wall board subscribes to.
@@ -25,81 +27,90 @@ const wallQuery = `subscription Wall($after: String) { incidentChanged(after: $a
 // patience bounds the wait for messages; only a run that loses one uses it up.
 const patience = 30 * time.Second
 
-// openFanout compares subscriptions to changes with a plain broadcast of the same bytes to as many sockets.
-func openFanout(ctx context.Context, w *world) (_ *row, err error) {
+// openFanout compares subscriptions to changes with a plain broadcast of the same bytes to as many sockets. Each side
+// has its sockets open only while it is measured.
+func openFanout(ctx context.Context, w *world) (*row, error) {
 	ids, err := w.incidentsOf(ctx, "subscribers")
 	if err != nil {
 		return nil, err
 	}
-	h, err := w.hub(ctx, w.db)
-	if err != nil {
+	f := &fanout{w: w, incidents: ids}
+	// A round ahead of all others tells what the bytes of a change are.
+	if _, err := f.subscriptions(ctx, 0); err != nil {
 		return nil, err
 	}
-	server, stopServer, err := w.serve(ctx, h)
+	n, burst := w.settings.sizes.Subscribers, w.settings.sizes.Burst
+	return &row{
+		title:   fmt.Sprintf("one change heard by %d WebSocket subscribers with the same rights (%d bytes each); rates in bursts of %d changes", n, len(f.change), burst),
+		unit:    "messages/s",
+		latency: "of a change alone: Liaison from its commit, bare from the first write, to the last of all clients",
+		bare:    contender{fmt.Sprintf("gorilla/websocket, one prepared message, %d writing goroutines", runtime.GOMAXPROCS(0)), f.broadcasts},
+		liaison: []contender{{"incidentChanged over graphql-transport-ws", f.subscriptions}},
+		facts: func() []string {
+			return []string{"a burst's time begins before its first append, so it holds the commits, the sequencer and the tail; every client's count is checked"}
+		},
+	}, nil
+}
+
+// fanout is the row's state.
+type fanout struct {
+	w         *world
+	incidents []incident.ID
+	change    []byte // a message as a subscriber gets it
+}
+
+// subscriptions is Liaison's side.
+func (f *fanout) subscriptions(ctx context.Context, d time.Duration) (sample, error) {
+	h, err := f.w.serving(ctx, f.w.db)
 	if err != nil {
-		h.stop()
-		return nil, err
+		return sample{}, err
 	}
-	b := newBroadcaster()
-	n := w.settings.sizes.Subscribers
-	subscribers, listeners := newCrowd(n), newCrowd(n)
-	closeAll := func() error {
-		subscribers.leave()
-		listeners.leave()
-		b.server.Close()
-		stopServer()
-		h.stop()
-		return nil
+	defer h.stop()
+	c := newCrowd(f.w.settings.sizes.Subscribers)
+	defer c.leave()
+	if err := c.subscribe(ctx, h.url, token(f.w.organisations["subscribers"]), h.feed.Now()); err != nil {
+		return sample{}, fmt.Errorf("subscribing: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = closeAll() // it has no error
-		}
-	}()
-	if err := subscribers.subscribe(ctx, server, token(w.organisations["subscribers"]), h.feed.Now()); err != nil {
-		return nil, fmt.Errorf("subscribing: %w", err)
-	}
-	if err := listeners.dial(ctx, b.server, nil, nil); err != nil {
-		return nil, fmt.Errorf("connecting to the bare server: %w", err)
-	}
-	burst := w.settings.sizes.Burst
 	changes := func(ctx context.Context, k int) (time.Time, error) {
 		group, ctx := errgroup.WithContext(ctx)
 		for i := range k {
-			group.Go(func() error { return w.retitle(ctx, h.ledger, "subscribers", ids[i]) })
+			group.Go(func() error { return f.w.retitle(ctx, h.ledger, "subscribers", f.incidents[i]) })
 		}
 		err := group.Wait()
 		return time.Now(), err
 	}
-	// One change tells that everybody is there, and what the bytes of a change are.
-	if _, _, err := subscribers.hear(ctx, 1, changes); err != nil {
-		return nil, err
+	// Everybody is there when everybody has heard of a first change; the cursor makes sure that nobody misses it.
+	if _, _, err := c.hear(ctx, 1, changes); err != nil {
+		return sample{}, err
 	}
-	bytesOfChange, err := subscribers.first()
-	if err != nil {
-		return nil, err
+	f.change = c.first()
+	if d == 0 {
+		return sample{}, nil
 	}
-	if b.message, err = websocket.NewPreparedMessage(websocket.TextMessage, bytesOfChange); err != nil {
-		return nil, err
+	return c.measure(ctx, d, f.w.settings.sizes.Burst, changes)
+}
+
+// broadcasts is the peer's side.
+func (f *fanout) broadcasts(ctx context.Context, d time.Duration) (sample, error) {
+	b := newBroadcaster()
+	defer b.server.Close()
+	var err error
+	if b.message, err = websocket.NewPreparedMessage(websocket.TextMessage, f.change); err != nil {
+		return sample{}, err
 	}
-	return &row{
-		title:   fmt.Sprintf("one change heard by %d WebSocket subscribers with the same rights (%d bytes each); rates in bursts of %d changes", n, len(bytesOfChange), burst),
-		unit:    "messages/s",
-		latency: "of a change alone: Liaison from its commit, bare from the first write, to the last of all clients",
-		bare: contender{fmt.Sprintf("gorilla/websocket, one prepared message, %d writing goroutines", b.shards), func(ctx context.Context, d time.Duration) (sample, error) {
-			return listeners.measure(ctx, d, burst, func(_ context.Context, k int) (time.Time, error) {
-				began := time.Now()
-				return began, b.broadcast(k)
-			})
-		}},
-		liaison: []contender{{"incidentChanged over graphql-transport-ws", func(ctx context.Context, d time.Duration) (sample, error) {
-			return subscribers.measure(ctx, d, burst, changes)
-		}}},
-		facts: func() []string {
-			return []string{"a burst's time begins before its first append, so it holds the commits, the sequencer and the tail; every client's count is checked"}
-		},
-		close: closeAll,
-	}, nil
+	c := newCrowd(f.w.settings.sizes.Subscribers)
+	defer c.leave()
+	if err := c.dial(ctx, b.server.URL, nil, nil); err != nil {
+		return sample{}, fmt.Errorf("connecting to the bare server: %w", err)
+	}
+	changes := func(_ context.Context, k int) (time.Time, error) {
+		began := time.Now()
+		return began, b.broadcast(k)
+	}
+	if _, _, err := c.hear(ctx, 1, changes); err != nil {
+		return sample{}, err
+	}
+	return c.measure(ctx, d, f.w.settings.sizes.Burst, changes)
 }
 
 // crowd is many clients in this process.
@@ -114,8 +125,7 @@ type crowd struct {
 	leaving atomic.Bool
 	reading sync.WaitGroup
 
-	firstMu sync.Mutex
-	sample  []byte // the first client's first message
+	sample atomic.Pointer[[]byte] // the first client's first message
 }
 
 func newCrowd(n int) *crowd {
@@ -123,13 +133,13 @@ func newCrowd(n int) *crowd {
 }
 
 // dial connects all clients, lets each say hello, and begins to read.
-func (c *crowd) dial(ctx context.Context, server *httptest.Server, header http.Header, hello func(*websocket.Conn) error) error {
+func (c *crowd) dial(ctx context.Context, url string, header http.Header, hello func(*websocket.Conn) error) error {
 	dialer := &websocket.Dialer{Subprotocols: []string{"graphql-transport-ws"}, HandshakeTimeout: patience, ReadBufferSize: 1024, WriteBufferSize: 1024}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(32)
 	for n := range c.conns {
 		group.Go(func() error {
-			conn, resp, err := dialer.DialContext(ctx, "ws"+strings.TrimPrefix(server.URL, "http")+"/graphql", header)
+			conn, resp, err := dialer.DialContext(ctx, "ws"+strings.TrimPrefix(url, "http"), header)
 			if err != nil {
 				return err
 			}
@@ -158,12 +168,12 @@ func (c *crowd) dial(ctx context.Context, server *httptest.Server, header http.H
 }
 
 // subscribe connects all clients and subscribes each to what happens after a cursor.
-func (c *crowd) subscribe(ctx context.Context, server *httptest.Server, token, after string) error {
+func (c *crowd) subscribe(ctx context.Context, url, token, after string) error {
 	wanted, err := json.Marshal(map[string]any{"id": "1", "type": "subscribe", "payload": map[string]any{"query": wallQuery, "variables": map[string]any{"after": after}}})
 	if err != nil {
 		return err
 	}
-	return c.dial(ctx, server, http.Header{"Authorization": {"Bearer " + token}}, func(conn *websocket.Conn) error {
+	return c.dial(ctx, url, http.Header{"Authorization": {"Bearer " + token}}, func(conn *websocket.Conn) error {
 		if err := conn.WriteMessage(websocket.TextMessage, []byte(`{"type":"connection_init"}`)); err != nil {
 			return err
 		}
@@ -200,9 +210,8 @@ func (c *crowd) read(n int, conn *websocket.Conn) error {
 			return fmt.Errorf("the server said %s", message[:size])
 		}
 		if c.got[n].Add(1) == 1 && n == 0 {
-			c.firstMu.Lock()
-			c.sample = bytes.Clone(message[:size])
-			c.firstMu.Unlock()
+			first := bytes.Clone(message[:size])
+			c.sample.Store(&first)
 		}
 		if c.total.Add(1) == c.want.Load() {
 			c.reached <- time.Now()
@@ -210,15 +219,8 @@ func (c *crowd) read(n int, conn *websocket.Conn) error {
 	}
 }
 
-// first returns the first client's first message.
-func (c *crowd) first() ([]byte, error) {
-	c.firstMu.Lock()
-	defer c.firstMu.Unlock()
-	if c.sample == nil {
-		return nil, errors.New("nobody has heard anything yet")
-	}
-	return c.sample, nil
-}
+// first returns the first client's first message, once hear has returned.
+func (c *crowd) first() []byte { return *c.sample.Load() }
 
 // happening makes k changes and tells from when on a single one is late.
 type happening func(ctx context.Context, k int) (time.Time, error)
@@ -291,14 +293,13 @@ func (c *crowd) leave() {
 type broadcaster struct {
 	server  *httptest.Server
 	message *websocket.PreparedMessage
-	shards  int
 
 	mu    sync.Mutex
 	conns []*websocket.Conn
 }
 
 func newBroadcaster() *broadcaster {
-	b := &broadcaster{shards: runtime.GOMAXPROCS(0)}
+	b := &broadcaster{}
 	upgrader := websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 4096, WriteBufferPool: &sync.Pool{}}
 	b.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		conn, err := upgrader.Upgrade(rw, r, nil)
@@ -324,10 +325,11 @@ func (b *broadcaster) broadcast(k int) error {
 	conns := b.conns
 	b.mu.Unlock()
 	var group errgroup.Group
-	for shard := range b.shards {
+	shards := runtime.GOMAXPROCS(0)
+	for shard := range shards {
 		group.Go(func() error {
 			for range k {
-				for n := shard; n < len(conns); n += b.shards {
+				for n := shard; n < len(conns); n += shards {
 					if err := conns[n].WritePreparedMessage(b.message); err != nil {
 						return err
 					}

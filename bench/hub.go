@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -22,43 +25,63 @@ import (
 
 // hub is the parts of a running hub that a row needs, put together as the binary does.
 type hub struct {
-	db     *postgres.DB
-	ledger *ledger.Ledger
-	feed   *feed.Feed
-	stop   func()
+	db       *postgres.DB
+	ledger   *ledger.Ledger
+	feed     *feed.Feed
+	watched  *telemetry.Telemetry
+	log      *slog.Logger
+	url      string // of /graphql, once it serves
+	stopping []func()
 }
 
-// hub starts a hub's bell and feed, and returns when every entry that there is has its place.
-func (w *world) hub(ctx context.Context, db *postgres.DB) (*hub, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	var parts sync.WaitGroup
-	h := &hub{db: db, stop: func() { cancel(); parts.Wait() }}
+// stop ends what was started, last first.
+func (h *hub) stop() {
+	for _, stop := range slices.Backward(h.stopping) {
+		stop()
+	}
+}
+
+// hub starts a hub's bell and feed on a database, and returns when every entry that there is has reached its end.
+func (w *world) hub(ctx context.Context, db *postgres.DB) (_ *hub, err error) {
+	h := &hub{db: db, log: w.quiet}
+	defer func() {
+		if err != nil {
+			h.stop()
+		}
+	}()
+	if h.watched, err = telemetry.Start(ctx, telemetry.Config{LogOutput: io.Discard}); err != nil {
+		return nil, err
+	}
 	bell := postgres.NewBell(db, w.quiet)
 	h.ledger = ledger.New(db, bell, time.Now)
-	var err error
 	if h.feed, err = feed.New(ctx, db, bell, feed.Config{Logger: w.quiet}); err != nil {
-		cancel()
 		return nil, err
 	}
-	parts.Go(func() { _ = bell.Run(ctx) }) // its error is the context's end
-	parts.Go(func() { _ = h.feed.Run(ctx) })
-	if err := w.stamped(ctx); err != nil {
-		h.stop()
-		return nil, err
-	}
-	return h, nil
+	h.watched.Registry.MustRegister(h.feed)
+	running, cancel := context.WithCancel(ctx)
+	var parts sync.WaitGroup
+	parts.Go(func() { _ = bell.Run(running) }) // its error is the context's end
+	parts.Go(func() { _ = h.feed.Run(running) })
+	h.stopping = append(h.stopping, func() { cancel(); parts.Wait() })
+	return h, h.caughtUp(ctx)
 }
 
-// stamped waits until the feed has caught up with the ledger.
-func (w *world) stamped(ctx context.Context) error {
-	look := time.NewTicker(20 * time.Millisecond)
+// caughtUp waits until every entry is stamped and this hub's tail has read it.
+func (h *hub) caughtUp(ctx context.Context) error {
+	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
 	for {
-		var behind bool
-		if err := w.bare.QueryRow(ctx, "SELECT scanned < (SELECT max(id) FROM ledger_entry) FROM watermark").Scan(&behind); err != nil {
+		var stamped bool
+		var position int64
+		err := h.db.System.QueryRow(ctx, "SELECT scanned >= (SELECT max(id) FROM ledger_entry), position FROM watermark").Scan(&stamped, &position)
+		if err != nil {
 			return fmt.Errorf("looking how far the feed is: %w", err)
 		}
-		if !behind {
+		read, err := h.read()
+		if err != nil {
+			return err
+		}
+		if stamped && read >= position {
 			return nil
 		}
 		select {
@@ -69,28 +92,53 @@ func (w *world) stamped(ctx context.Context) error {
 	}
 }
 
+// read is the position up to which the tail has read, as the hub's metrics tell it.
+func (h *hub) read() (int64, error) {
+	families, err := h.watched.Registry.Gather()
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range families {
+		if f.GetName() == "liaison_feed_position" {
+			return int64(f.GetMetric()[0].GetGauge().GetValue()), nil
+		}
+	}
+	return 0, errors.New("the feed does not tell its position")
+}
+
 // token is a school's, or another organisation's.
 func token(o incident.OrganisationID) string { return "bench-" + strconv.FormatInt(int64(o), 10) }
 
 // serve answers GraphQL on a loopback port the way the binary does, for a requester of each organisation.
-func (w *world) serve(ctx context.Context, h *hub) (*httptest.Server, func(), error) {
+func (w *world) serve(h *hub) error {
 	var grants []auth.Grant
 	for key, o := range w.organisations {
 		grants = append(grants, auth.Grant{Digest: auth.DigestOf(token(o)), Subject: key, Name: key, Roles: []auth.Role{auth.Requester}, Organisation: o, Desk: 1})
 	}
 	tokens, err := auth.NewDirectory(grants, nil)
 	if err != nil {
-		return nil, nil, err
-	}
-	watched, err := telemetry.Start(ctx, telemetry.Config{LogOutput: io.Discard})
-	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	handler := graph.NewHandler(graph.Deps{
-		Desk: desk.New(h.ledger, desk.DefaultLimits(), time.Now), Reader: ledger.NewReader(h.db), Feed: h.feed, Auth: tokens, Logger: w.quiet,
+		Desk: desk.New(h.ledger, desk.DefaultLimits(), time.Now), Reader: ledger.NewReader(h.db), Feed: h.feed, Auth: tokens, Logger: h.log,
 	})
 	mux := http.NewServeMux()
-	mux.Handle("/graphql", watched.Middleware("graphql", handler))
+	mux.Handle("/graphql", h.watched.Middleware("graphql", handler))
 	server := httptest.NewServer(mux)
-	return server, func() { handler.Shutdown(); server.Close() }, nil
+	h.url = server.URL + "/graphql"
+	h.stopping = append(h.stopping, func() { handler.Shutdown(); server.Close() })
+	return nil
+}
+
+// serving starts a hub that serves GraphQL.
+func (w *world) serving(ctx context.Context, db *postgres.DB) (*hub, error) {
+	h, err := w.hub(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.serve(h); err != nil {
+		h.stop()
+		return nil, err
+	}
+	return h, nil
 }

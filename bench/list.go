@@ -31,59 +31,48 @@ const portalQuery = `query Portal($first: Int!) {
 }`
 
 // openList compares the portal's list query with one statement behind net/http, on the same rows and down to the same
-// JSON: the row refuses to open when the answers differ.
+// JSON: the row refuses to open when the answers differ. The hub runs only while it is measured, since its background
+// work would burden the peer.
 func openList(ctx context.Context, w *world) (_ *row, err error) {
-	h, err := w.hub(ctx, w.db)
-	if err != nil {
-		return nil, err
-	}
-	liaison, stopLiaison, err := w.serve(ctx, h)
-	if err != nil {
-		h.stop()
-		return nil, err
-	}
-	bare := httptest.NewServer(http.HandlerFunc(w.bareList))
 	readers := w.settings.sizes.Readers
+	bare := httptest.NewServer(http.HandlerFunc(w.bareList))
 	transport := &http.Transport{MaxIdleConnsPerHost: readers, DisableCompression: true}
-	closeAll := func() error {
+	stop := func() error {
 		transport.CloseIdleConnections()
-		stopLiaison()
 		bare.Close()
-		h.stop()
 		return nil
 	}
 	defer func() {
 		if err != nil {
-			_ = closeAll() // it has no error
+			_ = stop() // it has no error
 		}
 	}()
-	client := &http.Client{Transport: transport}
 	body, err := json.Marshal(map[string]any{"query": portalQuery, "variables": map[string]any{"first": 20}})
 	if err != nil {
 		return nil, err
 	}
-	ask := listAsker{client: client, hub: liaison.URL + "/graphql", bare: bare.URL, query: body}
-	sizes, err := ask.compare(ctx, w.schools)
+	ask := listAsker{client: &http.Client{Transport: transport}, bare: bare.URL, query: body}
+	h, err := w.serving(ctx, w.db)
 	if err != nil {
 		return nil, err
 	}
-	asked, err := w.counted(ctx, "per list", func(db *postgres.DB) (func() error, error) {
-		counted := *h
-		counted.db = db
-		server, stop, err := w.serve(ctx, &counted)
+	sizes, err := ask.compare(ctx, h, w.schools)
+	h.stop()
+	if err != nil {
+		return nil, err
+	}
+	asked, err := w.counted(ctx, "per list", func(db *postgres.DB) (func() error, func(), error) {
+		h, err := w.serving(ctx, db)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		context.AfterFunc(ctx, stop)
-		one := ask
-		one.hub = server.URL + "/graphql"
-		return func() error { _, err := one.fromHub(ctx, w.schools[0]); return err }, nil
+		return func() error { _, err := ask.fromHub(ctx, h, w.schools[0]); return err }, h.stop, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	// Whose list it is changes from request to request. Nothing writes meanwhile, so every answer's length is known.
-	each := func(get func(context.Context, incident.OrganisationID) ([]byte, error), size map[incident.OrganisationID]int) func(context.Context, int, int) error {
+	each := func(size map[incident.OrganisationID]int, get func(context.Context, incident.OrganisationID) ([]byte, error)) func(context.Context, int, int) error {
 		return func(ctx context.Context, worker, turn int) error {
 			school := w.schools[(turn*readers+worker)%len(w.schools)]
 			answer, err := get(ctx, school)
@@ -98,15 +87,24 @@ func openList(ctx context.Context, w *world) (_ *row, err error) {
 			w.settings.sizes.Incidents, len(w.schools), readers),
 		unit:    "requests/s",
 		latency: "of a request, seen by its client",
-		bare:    contender{"net/http and one SQL statement that makes the whole JSON; no sign-in, no row-level security for a viewer", timed(readers, each(ask.fromBare, sizes.bare))},
-		liaison: []contender{
-			{"the list query over GraphQL", timed(readers, each(ask.fromHub, sizes.hub))},
-		},
+		bare: contender{"net/http and one SQL statement that makes the whole JSON; no sign-in, no row-level security of a viewer", func(ctx context.Context, d time.Duration) (sample, error) {
+			return repeat(ctx, readers, d, each(sizes.bare, ask.fromBare))
+		}},
+		liaison: []contender{{"the list query over GraphQL", func(ctx context.Context, d time.Duration) (sample, error) {
+			h, err := w.serving(ctx, w.db)
+			if err != nil {
+				return sample{}, err
+			}
+			defer h.stop()
+			return repeat(ctx, readers, d, each(sizes.hub, func(ctx context.Context, school incident.OrganisationID) ([]byte, error) {
+				return ask.fromHub(ctx, h, school)
+			}))
+		}}},
 		facts: func() []string {
 			return []string{asked, fmt.Sprintf("an answer has %d bytes (bare: %d), the mean of %d organisations; compared field by field before the start",
 				mean(sizes.hub), mean(sizes.bare), len(w.schools))}
 		},
-		close: closeAll,
+		close: stop,
 	}, nil
 }
 
@@ -128,19 +126,15 @@ func (w *world) bareList(rw http.ResponseWriter, r *http.Request) {
 
 var listSQL = statement("list")
 
-func timed(n int, do func(context.Context, int, int) error) func(context.Context, time.Duration) (sample, error) {
-	return func(ctx context.Context, d time.Duration) (sample, error) { return repeat(ctx, n, d, do) }
-}
-
 // listAsker asks both servers.
 type listAsker struct {
-	client    *http.Client
-	hub, bare string
-	query     []byte
+	client *http.Client
+	bare   string // the peer's address
+	query  []byte
 }
 
-func (l listAsker) fromHub(ctx context.Context, school incident.OrganisationID) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.hub, bytes.NewReader(l.query))
+func (l listAsker) fromHub(ctx context.Context, h *hub, school incident.OrganisationID) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(l.query))
 	if err != nil {
 		return nil, err
 	}
@@ -176,10 +170,10 @@ type lengths struct {
 }
 
 // compare makes sure that both servers say the same.
-func (l listAsker) compare(ctx context.Context, schools []incident.OrganisationID) (lengths, error) {
+func (l listAsker) compare(ctx context.Context, h *hub, schools []incident.OrganisationID) (lengths, error) {
 	out := lengths{hub: map[incident.OrganisationID]int{}, bare: map[incident.OrganisationID]int{}}
 	for _, school := range schools {
-		fromHub, err := l.fromHub(ctx, school)
+		fromHub, err := l.fromHub(ctx, h, school)
 		if err != nil {
 			return out, fmt.Errorf("asking Liaison: %w", err)
 		}

@@ -12,17 +12,21 @@ import (
 	"liaison/graph/model"
 )
 
+// Link is the resolver for the link field.
 func (r *commentResolver) Link(ctx context.Context, obj *model.Comment) (*model.ExternalLink, error) {
 	return hidden(linkNamed(ctx, obj.Peers, obj.Link))
 }
 
+// TotalCount is the resolver for the totalCount field.
 func (r *commentConnectionResolver) TotalCount(ctx context.Context, obj *model.CommentConnection) (int32, error) {
 	counts, err := obj.Of.Peers.CommentCounts(ctx)
 	return int32(counts[obj.Of.Incident.ID]), err
 }
 
+// Comment returns generated.CommentResolver implementation.
 func (r *Resolver) Comment() generated.CommentResolver { return &commentResolver{r} }
 
+// CommentConnection returns generated.CommentConnectionResolver implementation.
 func (r *Resolver) CommentConnection() generated.CommentConnectionResolver {
 	return &commentConnectionResolver{r}
 }

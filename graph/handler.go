@@ -136,8 +136,9 @@ func (r *Resolver) aroundOperation(p presenter) graphql.OperationMiddleware {
 				}
 				return nil
 			}
+		default: // each change of a document reads anew
+			return next(ctx)
 		}
-		return next(ctx)
 	}
 }
 

@@ -144,7 +144,7 @@ func signInSocket(who auth.Lookup) gqltransport.WebsocketInitFunc {
 		signedIn, err := auth.Authenticate(ctx, who, token)
 		if err != nil {
 			ctx = gqltransport.WithWebsocketCloseCode(ctx, socket.CodeUnauthorized)
-			return gqltransport.AppendCloseReason(ctx, "Unauthorized: "+err.Error()), nil, errors.New(codeUnauthenticated + ": " + err.Error())
+			return gqltransport.AppendCloseReason(ctx, "not signed in: "+err.Error()), nil, errors.New(codeUnauthenticated + ": " + err.Error())
 		}
 		return signedIn, nil, nil
 	}

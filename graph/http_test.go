@@ -86,7 +86,7 @@ func TestDocumentsThatAreTooMuch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	refused(t, w.ask(sam, "{ viewer { name ", nil), "GRAPHQL_PARSE_FAILED", "")
-	refused(t, w.ask(sam, "{ viewer { nmae } }", nil), "GRAPHQL_VALIDATION_FAILED", "", "name")
+	refused(t, w.ask(sam, "{ viewer { nam } }", nil), "GRAPHQL_VALIDATION_FAILED", "", "name")
 	refused(t, w.ask(sam, "{"+strings.Repeat(" a: viewer { name }", 1000)+"}", nil), "GRAPHQL_PARSE_FAILED", "")
 	refused(t, w.ask(sam, `{ incidents(first: 100) { nodes { history(first: 100) { nodes { incident { history(first: 100) { nodes { id } } } } } } } }`, nil), "COMPLEXITY_LIMIT_EXCEEDED", "")
 	many := w.ask(sam, "{"+strings.Repeat(" nothing", 1500)+"}", nil)

@@ -14,19 +14,23 @@ import (
 	"liaison/sync/ledger"
 )
 
+// Organisation is the resolver for the organisation field.
 func (r *incidentResolver) Organisation(ctx context.Context, obj *model.Incident) (*model.Organisation, error) {
 	o, err := obj.Peers.Set().Organisation(ctx, obj.Organisation)
 	return &model.Organisation{Organisation: o}, err
 }
 
+// Comments is the resolver for the comments field.
 func (r *incidentResolver) Comments(ctx context.Context, obj *model.Incident, first *int32, after *string, last *int32, before *string) (*model.CommentConnection, error) {
 	return r.comments(ctx, obj, span{first, last, after, before})
 }
 
+// History is the resolver for the history field.
 func (r *incidentResolver) History(ctx context.Context, obj *model.Incident, first *int32, after *string, last *int32, before *string) (*model.LedgerEntryConnection, error) {
 	return r.history(ctx, obj, span{first, last, after, before})
 }
 
+// Links is the resolver for the links field.
 func (r *incidentResolver) Links(ctx context.Context, obj *model.Incident) ([]*model.ExternalLink, error) {
 	found, err := obj.Peers.Links(ctx)
 	if err != nil {
@@ -40,6 +44,7 @@ func (r *incidentResolver) Links(ctx context.Context, obj *model.Incident) ([]*m
 	return out, nil
 }
 
+// TotalCount is the resolver for the totalCount field.
 func (r *incidentConnectionResolver) TotalCount(ctx context.Context, obj *model.IncidentConnection) (int32, error) {
 	s, err := r.set(ctx)
 	if err != nil {
@@ -50,6 +55,7 @@ func (r *incidentConnectionResolver) TotalCount(ctx context.Context, obj *model.
 	return int32(min(n, math.MaxInt32)), err
 }
 
+// Incident is the resolver for the incident field.
 func (r *queryResolver) Incident(ctx context.Context, id *string, number *string) (*model.Incident, error) {
 	s, err := r.set(ctx)
 	if err != nil {
@@ -58,6 +64,7 @@ func (r *queryResolver) Incident(ctx context.Context, id *string, number *string
 	return incidentBy(ctx, s, id, number)
 }
 
+// Incidents is the resolver for the incidents field.
 func (r *queryResolver) Incidents(ctx context.Context, filter *model.IncidentFilter, orderBy *model.IncidentOrder, first *int32, after *string, last *int32, before *string) (*model.IncidentConnection, error) {
 	s, err := r.set(ctx)
 	if err != nil {
@@ -66,8 +73,10 @@ func (r *queryResolver) Incidents(ctx context.Context, filter *model.IncidentFil
 	return r.incidents(ctx, s, filter, orderBy, span{first, last, after, before})
 }
 
+// Incident returns generated.IncidentResolver implementation.
 func (r *Resolver) Incident() generated.IncidentResolver { return &incidentResolver{r} }
 
+// IncidentConnection returns generated.IncidentConnectionResolver implementation.
 func (r *Resolver) IncidentConnection() generated.IncidentConnectionResolver {
 	return &incidentConnectionResolver{r}
 }

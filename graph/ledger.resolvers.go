@@ -12,18 +12,22 @@ import (
 	"liaison/graph/model"
 )
 
+// Comment is the resolver for the comment field.
 func (r *ledgerEntryResolver) Comment(ctx context.Context, obj *model.LedgerEntry) (*model.Comment, error) {
 	return commentNamed(ctx, obj.Peers, obj.Comment)
 }
 
+// Link is the resolver for the link field.
 func (r *ledgerEntryResolver) Link(ctx context.Context, obj *model.LedgerEntry) (*model.ExternalLink, error) {
 	return hidden(linkNamed(ctx, obj.Peers, obj.Link))
 }
 
+// Incident is the resolver for the incident field.
 func (r *ledgerEntryResolver) Incident(ctx context.Context, obj *model.LedgerEntry) (*model.Incident, error) {
 	return incidentNamed(ctx, obj.Peers, obj.Incident)
 }
 
+// Ledger is the resolver for the ledger field.
 func (r *queryResolver) Ledger(ctx context.Context, filter *model.LedgerFilter, first *int32, after *string, last *int32, before *string) (*model.LedgerEntryConnection, error) {
 	s, err := r.set(ctx)
 	if err != nil {
@@ -32,6 +36,7 @@ func (r *queryResolver) Ledger(ctx context.Context, filter *model.LedgerFilter, 
 	return r.ledgerPage(ctx, s, filter, span{first, last, after, before})
 }
 
+// LedgerEntry returns generated.LedgerEntryResolver implementation.
 func (r *Resolver) LedgerEntry() generated.LedgerEntryResolver { return &ledgerEntryResolver{r} }
 
 type ledgerEntryResolver struct{ *Resolver }

@@ -12,31 +12,38 @@ import (
 	"liaison/graph/model"
 )
 
+// Comment is the resolver for the comment field.
 func (r *deliveryResolver) Comment(ctx context.Context, obj *model.Delivery) (*model.Comment, error) {
 	return commentNamed(ctx, obj.Peers, obj.Comment)
 }
 
+// Link is the resolver for the link field.
 func (r *deliveryResolver) Link(ctx context.Context, obj *model.Delivery) (*model.ExternalLink, error) {
 	return linkNamed(ctx, obj.Peers, obj.Link)
 }
 
+// Incident is the resolver for the incident field.
 func (r *deliveryResolver) Incident(ctx context.Context, obj *model.Delivery) (*model.Incident, error) {
 	return incidentNamed(ctx, obj.Peers, obj.Incident)
 }
 
+// System is the resolver for the system field.
 func (r *externalLinkResolver) System(ctx context.Context, obj *model.ExternalLink) (*model.System, error) {
 	x, err := obj.Peers.Set().System(ctx, obj.System)
 	return model.NewSystem(obj.Peers.Set(), x), err
 }
 
+// Deliveries is the resolver for the deliveries field.
 func (r *externalLinkResolver) Deliveries(ctx context.Context, obj *model.ExternalLink, first *int32, after *string, last *int32, before *string) (*model.DeliveryConnection, error) {
 	return r.linkDeliveries(ctx, obj, span{first, last, after, before})
 }
 
+// Incident is the resolver for the incident field.
 func (r *externalLinkResolver) Incident(ctx context.Context, obj *model.ExternalLink) (*model.Incident, error) {
 	return incidentNamed(ctx, obj.Peers, obj.Incident)
 }
 
+// Deliveries is the resolver for the deliveries field.
 func (r *queryResolver) Deliveries(ctx context.Context, filter *model.DeliveryFilter, first *int32, after *string, last *int32, before *string) (*model.DeliveryConnection, error) {
 	s, err := r.set(ctx)
 	if err != nil {
@@ -45,8 +52,10 @@ func (r *queryResolver) Deliveries(ctx context.Context, filter *model.DeliveryFi
 	return r.deliveries(ctx, s, filter, span{first, last, after, before})
 }
 
+// Delivery returns generated.DeliveryResolver implementation.
 func (r *Resolver) Delivery() generated.DeliveryResolver { return &deliveryResolver{r} }
 
+// ExternalLink returns generated.ExternalLinkResolver implementation.
 func (r *Resolver) ExternalLink() generated.ExternalLinkResolver { return &externalLinkResolver{r} }
 
 type (

@@ -63,6 +63,7 @@ func nodeOf(ctx context.Context, s *load.Set, kind nodeid.Kind, id string) (mode
 			return nil, ledger.ErrNotFound
 		}
 		return &model.LedgerEntry{Entry: found[0], Peers: s.Entries(found...)}, nil
+	default: // the others have a UUID
 	}
 	key, err := nodeid.UUID(kind, id)
 	if err != nil {
@@ -80,8 +81,9 @@ func nodeOf(ctx context.Context, s *load.Set, kind nodeid.Kind, id string) (mode
 		return &model.ExternalLink{Link: l, Peers: s.Links(l)}, err
 	case nodeid.Delivery:
 		return deliveryNode(ctx, s, incident.DeliveryID{UUID: key})
+	default:
+		return nil, ledger.ErrNotFound
 	}
-	return nil, ledger.ErrNotFound
 }
 
 func deliveryNode(ctx context.Context, s *load.Set, id incident.DeliveryID) (model.Node, error) {
@@ -109,6 +111,7 @@ func numberedNode(ctx context.Context, s *load.Set, kind nodeid.Kind, id string)
 	case nodeid.System:
 		x, err := s.System(ctx, incident.SystemID(key))
 		return model.NewSystem(s, x), err
+	default: // a desk: known through the organisations that it serves
 	}
 	all, err := s.Organisations(ctx)
 	if err != nil {

@@ -15,10 +15,12 @@ import (
 	"liaison/internal/incident"
 )
 
+// ReportIncident is the resolver for the reportIncident field.
 func (r *mutationResolver) ReportIncident(ctx context.Context, input model.ReportIncidentInput) (*model.ReportIncidentPayload, error) {
 	return r.report(ctx, input)
 }
 
+// UpdateIncident is the resolver for the updateIncident field.
 func (r *mutationResolver) UpdateIncident(ctx context.Context, input model.UpdateIncidentInput) (*model.IncidentPayload, error) {
 	return r.change(ctx, target{"updateIncident", input.IncidentID, input.ExpectedVersion, input.IdempotencyKey}, input, func(v auth.Viewer, t desk.Target) (incident.Incident, error) {
 		in := desk.UpdateInput{Target: t, Title: input.Title, Category: input.Category, Service: input.Service}
@@ -30,76 +32,90 @@ func (r *mutationResolver) UpdateIncident(ctx context.Context, input model.Updat
 	})
 }
 
+// AssessIncident is the resolver for the assessIncident field.
 func (r *mutationResolver) AssessIncident(ctx context.Context, input model.AssessIncidentInput) (*model.IncidentPayload, error) {
 	return r.change(ctx, target{"assessIncident", input.IncidentID, input.ExpectedVersion, input.IdempotencyKey}, input, func(v auth.Viewer, t desk.Target) (incident.Incident, error) {
 		return r.desk.Assess(ctx, v, desk.AssessInput{Target: t, Priority: input.Priority, Impact: input.Impact, Urgency: input.Urgency, Category: input.Category})
 	})
 }
 
+// AssignIncident is the resolver for the assignIncident field.
 func (r *mutationResolver) AssignIncident(ctx context.Context, input model.AssignIncidentInput) (*model.IncidentPayload, error) {
 	return r.change(ctx, target{"assignIncident", input.IncidentID, input.ExpectedVersion, input.IdempotencyKey}, input, func(v auth.Viewer, t desk.Target) (incident.Incident, error) {
 		return r.desk.Assign(ctx, v, t, input.Team, value(input.Assignee))
 	})
 }
 
+// BeginWork is the resolver for the beginWork field.
 func (r *mutationResolver) BeginWork(ctx context.Context, input model.BeginWorkInput) (*model.IncidentPayload, error) {
 	return r.change(ctx, target{"beginWork", input.IncidentID, input.ExpectedVersion, input.IdempotencyKey}, input, func(v auth.Viewer, t desk.Target) (incident.Incident, error) {
 		return r.desk.Move(ctx, v, t, incident.Move{To: incident.InProgress})
 	})
 }
 
+// HoldIncident is the resolver for the holdIncident field.
 func (r *mutationResolver) HoldIncident(ctx context.Context, input model.HoldIncidentInput) (*model.IncidentPayload, error) {
 	return r.change(ctx, target{"holdIncident", input.IncidentID, input.ExpectedVersion, input.IdempotencyKey}, input, func(v auth.Viewer, t desk.Target) (incident.Incident, error) {
 		return r.desk.Hold(ctx, v, t, input.Reason, value(input.Until))
 	})
 }
 
+// ResumeIncident is the resolver for the resumeIncident field.
 func (r *mutationResolver) ResumeIncident(ctx context.Context, input model.ResumeIncidentInput) (*model.IncidentPayload, error) {
 	return r.change(ctx, target{"resumeIncident", input.IncidentID, input.ExpectedVersion, input.IdempotencyKey}, input, func(v auth.Viewer, t desk.Target) (incident.Incident, error) {
 		return r.desk.Resume(ctx, v, t)
 	})
 }
 
+// ResolveIncident is the resolver for the resolveIncident field.
 func (r *mutationResolver) ResolveIncident(ctx context.Context, input model.ResolveIncidentInput) (*model.IncidentPayload, error) {
 	return r.change(ctx, target{"resolveIncident", input.IncidentID, input.ExpectedVersion, input.IdempotencyKey}, input, func(v auth.Viewer, t desk.Target) (incident.Incident, error) {
 		return r.desk.Move(ctx, v, t, incident.Move{To: incident.Resolved, Resolution: input.Resolution})
 	})
 }
 
+// ReopenIncident is the resolver for the reopenIncident field.
 func (r *mutationResolver) ReopenIncident(ctx context.Context, input model.ReopenIncidentInput) (*model.IncidentPayload, error) {
 	return r.change(ctx, target{"reopenIncident", input.IncidentID, input.ExpectedVersion, input.IdempotencyKey}, input, func(v auth.Viewer, t desk.Target) (incident.Incident, error) {
 		return r.desk.Reopen(ctx, v, t)
 	})
 }
 
+// CloseIncident is the resolver for the closeIncident field.
 func (r *mutationResolver) CloseIncident(ctx context.Context, input model.CloseIncidentInput) (*model.IncidentPayload, error) {
 	return r.change(ctx, target{"closeIncident", input.IncidentID, input.ExpectedVersion, input.IdempotencyKey}, input, func(v auth.Viewer, t desk.Target) (incident.Incident, error) {
 		return r.desk.Move(ctx, v, t, incident.Move{To: incident.Closed})
 	})
 }
 
+// CancelIncident is the resolver for the cancelIncident field.
 func (r *mutationResolver) CancelIncident(ctx context.Context, input model.CancelIncidentInput) (*model.IncidentPayload, error) {
 	return r.change(ctx, target{"cancelIncident", input.IncidentID, input.ExpectedVersion, input.IdempotencyKey}, input, func(v auth.Viewer, t desk.Target) (incident.Incident, error) {
 		return r.desk.Cancel(ctx, v, t)
 	})
 }
 
+// AddComment is the resolver for the addComment field.
 func (r *mutationResolver) AddComment(ctx context.Context, input model.AddCommentInput) (*model.AddCommentPayload, error) {
 	return r.addComment(ctx, input)
 }
 
+// EscalateIncident is the resolver for the escalateIncident field.
 func (r *mutationResolver) EscalateIncident(ctx context.Context, input model.EscalateIncidentInput) (*model.EscalateIncidentPayload, error) {
 	return r.escalate(ctx, input)
 }
 
+// RetryDelivery is the resolver for the retryDelivery field.
 func (r *mutationResolver) RetryDelivery(ctx context.Context, input model.RetryDeliveryInput) (*model.DeliveryPayload, error) {
 	return r.mend(ctx, input.DeliveryID, r.desk.RetryDelivery)
 }
 
+// SkipDelivery is the resolver for the skipDelivery field.
 func (r *mutationResolver) SkipDelivery(ctx context.Context, input model.SkipDeliveryInput) (*model.DeliveryPayload, error) {
 	return r.mend(ctx, input.DeliveryID, r.desk.SkipDelivery)
 }
 
+// Mutation returns generated.MutationResolver implementation.
 func (r *Resolver) Mutation() generated.MutationResolver { return &mutationResolver{r} }
 
 type mutationResolver struct{ *Resolver }

@@ -11,6 +11,7 @@ import (
 	"liaison/graph/model"
 )
 
+// Organisation is the resolver for the organisation field.
 func (r *queryResolver) Organisation(ctx context.Context, id string) (*model.Organisation, error) {
 	s, err := r.set(ctx)
 	if err != nil {
@@ -20,6 +21,7 @@ func (r *queryResolver) Organisation(ctx context.Context, id string) (*model.Org
 	return &model.Organisation{Organisation: o}, err
 }
 
+// Organisations is the resolver for the organisations field.
 func (r *queryResolver) Organisations(ctx context.Context) ([]*model.Organisation, error) {
 	s, err := r.set(ctx)
 	if err != nil {

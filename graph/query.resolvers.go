@@ -12,6 +12,7 @@ import (
 	"liaison/graph/model"
 )
 
+// Viewer is the resolver for the viewer field.
 func (r *queryResolver) Viewer(ctx context.Context) (*model.Viewer, error) {
 	s, err := r.set(ctx)
 	if err != nil {
@@ -20,6 +21,7 @@ func (r *queryResolver) Viewer(ctx context.Context) (*model.Viewer, error) {
 	return &model.Viewer{Viewer: s.Viewer(), Set: s}, nil
 }
 
+// Node is the resolver for the node field.
 func (r *queryResolver) Node(ctx context.Context, id string) (model.Node, error) {
 	s, err := r.set(ctx)
 	if err != nil {
@@ -28,6 +30,7 @@ func (r *queryResolver) Node(ctx context.Context, id string) (model.Node, error)
 	return node(ctx, s, id)
 }
 
+// Query returns generated.QueryResolver implementation.
 func (r *Resolver) Query() generated.QueryResolver { return &queryResolver{r} }
 
 type queryResolver struct{ *Resolver }

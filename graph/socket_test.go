@@ -395,7 +395,7 @@ func TestOperationsOverASocket(t *testing.T) {
 	if f := p.read(); f.Type != "complete" || f.ID != "q" {
 		t.Errorf("then %v", f)
 	}
-	p.subscribe("q", `{ viewer { nmae } }`, nil) // the id is free again
+	p.subscribe("q", `{ viewer { nam } }`, nil) // the id is free again
 	if f := p.read(); f.Type != "error" || f.ID != "q" || !strings.Contains(string(f.Payload), "GRAPHQL_VALIDATION_FAILED") {
 		t.Errorf("a document that does not fit: %s %s", f.Type, f.Payload)
 	}

@@ -12,10 +12,12 @@ import (
 	"liaison/graph/model"
 )
 
+// IncidentChanged is the resolver for the incidentChanged field.
 func (r *subscriptionResolver) IncidentChanged(ctx context.Context, filter *model.IncidentChangedFilter, after *string) (<-chan *model.IncidentChange, error) {
 	return r.follow(ctx, filter, after)
 }
 
+// Subscription returns generated.SubscriptionResolver implementation.
 func (r *Resolver) Subscription() generated.SubscriptionResolver { return &subscriptionResolver{r} }
 
 type subscriptionResolver struct{ *Resolver }

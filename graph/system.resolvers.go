@@ -11,6 +11,7 @@ import (
 	"liaison/graph/model"
 )
 
+// Systems is the resolver for the systems field.
 func (r *queryResolver) Systems(ctx context.Context) ([]*model.System, error) {
 	s, err := r.set(ctx)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"liaison/graph/model"
 )
 
+// Organisation is the resolver for the organisation field.
 func (r *viewerResolver) Organisation(ctx context.Context, obj *model.Viewer) (*model.Organisation, error) {
 	if obj.Organisation == 0 {
 		return nil, nil
@@ -20,6 +21,7 @@ func (r *viewerResolver) Organisation(ctx context.Context, obj *model.Viewer) (*
 	return hidden(&model.Organisation{Organisation: o}, err)
 }
 
+// Desk is the resolver for the desk field.
 func (r *viewerResolver) Desk(ctx context.Context, obj *model.Viewer) (*model.Desk, error) {
 	all, err := obj.Set.Organisations(ctx)
 	for _, o := range all {
@@ -30,10 +32,12 @@ func (r *viewerResolver) Desk(ctx context.Context, obj *model.Viewer) (*model.De
 	return nil, err
 }
 
+// Organisations is the resolver for the organisations field.
 func (r *viewerResolver) Organisations(ctx context.Context, obj *model.Viewer) ([]*model.Organisation, error) {
 	return organisations(ctx, obj.Set)
 }
 
+// Viewer returns generated.ViewerResolver implementation.
 func (r *Resolver) Viewer() generated.ViewerResolver { return &viewerResolver{r} }
 
 type viewerResolver struct{ *Resolver }

@@ -55,21 +55,14 @@ func (c *Connector) Changes(ctx context.Context, after connectors.Cursor) (conne
 // fromNowOn sets the cursor behind the newest row by the vendor's own stamps. The rows before it are swept once, so that
 // what commits late among them is told from what stood there.
 func (c *Connector) fromNowOn(ctx context.Context, op string) (connectors.Page, error) {
-	q := query{"ORDERBYDESCsys_updated_on", "ORDERBYDESCsys_id"}
-	if c.set.filter != "" {
-		q = append(query{c.set.filter}, q...)
-	}
-	newest, err := c.list(ctx, op, listing{table: c.set.table, query: q, fields: changeColumns, limit: 1})
+	newest, err := c.newest(ctx, op)
 	if err != nil {
 		return connectors.Page{}, err
 	}
 	at := cursor{Since: beginning}
 	switch {
 	case len(newest.records) > 0:
-		if _, err := newest.records[0].at("sys_updated_on"); err != nil {
-			return connectors.Page{}, hidden(op, c.set.table, "sys_updated_on")
-		}
-		at.Since = newest.records[0].get("sys_updated_on")
+		at.Since = min(newest.records[0].get("sys_updated_on"), c.vendorTime(newest))
 	case newest.more || newest.total > 0: // rows that the account may not see
 		at.Since = c.vendorTime(newest)
 	}
@@ -83,6 +76,20 @@ func (c *Connector) fromNowOn(ctx context.Context, op string) (connectors.Page, 
 			return connectors.Page{}, fmt.Errorf("reading back the cursor: %w", err)
 		}
 	}
+}
+
+// newest returns the row that changed last.
+func (c *Connector) newest(ctx context.Context, op string) (rows, error) {
+	q := query{"ORDERBYDESCsys_updated_on", "ORDERBYDESCsys_id"}
+	if c.set.filter != "" {
+		q = append(query{c.set.filter}, q...)
+	}
+	found, err := c.list(ctx, op, listing{table: c.set.table, query: q, fields: changeColumns, limit: 1})
+	if err != nil || len(found.records) == 0 {
+		return found, err
+	}
+	_, err = c.change(op, found.records[0], "")
+	return found, err
 }
 
 func (c *Connector) vendorTime(r rows) string {
@@ -105,7 +112,9 @@ func (c *Connector) changes(ctx context.Context, op string, at cursor) (connecto
 		return connectors.Page{}, err
 	}
 	if at.Sweep == nil {
-		s.Began = c.vendorTime(found)
+		if s.Began, err = c.began(ctx, op, found); err != nil {
+			return connectors.Page{}, err
+		}
 	}
 	seen := copySeen(at.Seen)
 	var p connectors.Page
@@ -135,8 +144,23 @@ func (c *Connector) changes(ctx context.Context, op string, at cursor) (connecto
 	return p, nil
 }
 
-// endSweep moves the cursor behind what the sweep has seen, but never beyond the vendor's clock at its begin: a row that
-// was committed behind the sweep's back carries a stamp from then or later, less the overlap.
+// began returns the vendor's time at the sweep's first page, rather too early than too late: the answer's Date, and, when
+// more pages follow, the newest stamp if that is earlier, because stamps and Date can come from different clocks.
+func (c *Connector) began(ctx context.Context, op string, first rows) (string, error) {
+	at := c.vendorTime(first)
+	if !first.more {
+		return at, nil
+	}
+	newest, err := c.newest(ctx, op)
+	if err != nil || len(newest.records) == 0 {
+		return at, err
+	}
+	return min(at, newest.records[0].get("sys_updated_on")), nil
+}
+
+// endSweep moves the cursor behind what the sweep has seen, but never beyond the vendor's time at its begin: a row that
+// was committed behind the sweep's back carries a stamp from then or later, less the overlap. And a row that a wrong clock
+// stamped in the future does not carry the cursor past what is still to come.
 func (c *Connector) endSweep(at cursor) cursor {
 	at.Since = max(at.Since, min(at.Sweep.Newest, at.Sweep.Began))
 	at.Sweep = nil

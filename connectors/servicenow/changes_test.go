@@ -309,3 +309,30 @@ func TestChangesLateCommitBehindALongSweep(t *testing.T) {
 		t.Errorf("%+v, want the row that was committed late, %s", refs, id(3))
 	}
 }
+
+// A row that a wrong clock stamped in the future hides nothing that is stamped rightly after it.
+func TestChangesFutureStamp(t *testing.T) {
+	t.Parallel()
+	clk := &clock{at: time.Now().UTC()}
+	srv := simulator(t, servicenowtest.Config{Now: clk.now, SeedIncidents: 3})
+	c := connect(t, srv, setting("page_size", "2"))
+	_, old := drain(t, c, "")
+	all := srv.Tickets()
+	clk.advance(48 * time.Hour)
+	touch(t, srv, connectors.ExternalID(all[0].SysID), "from tomorrow")
+	_, at := drain(t, c, old)
+	_, fresh := drain(t, c, "")
+	clk.advance(-48 * time.Hour)
+	touch(t, srv, connectors.ExternalID(all[2].SysID), "today")
+	if refs, _ := drain(t, c, fresh); len(refs) != 1 || string(refs[0].ID) != all[2].SysID {
+		t.Errorf("from now on: %+v, want %s", refs, all[2].SysID)
+	}
+	_, at = drain(t, c, at)
+	for i := range 3 {
+		touch(t, srv, connectors.ExternalID(all[1].SysID), fmt.Sprint("today ", i))
+		var refs []connectors.Ref
+		if refs, at = drain(t, c, at); len(refs) != 1 || string(refs[0].ID) != all[1].SysID {
+			t.Fatalf("%+v, want %s", refs, all[1].SysID)
+		}
+	}
+}

@@ -54,12 +54,17 @@ func before(stamp string, d time.Duration) string {
 	return t.Add(-d).Format(stampLayout)
 }
 
-// markOf returns the mark behind the entries.
-func (c *Connector) markOf(entries []entry, old mark) mark {
-	m := mark{Stamp: old.Stamp}
+// markOf returns the mark behind the entries, but never beyond the vendor's clock: an entry that a wrong clock stamped in
+// the future must not hide those that come after it.
+func (c *Connector) markOf(entries []entry, old mark, now time.Time) mark {
+	newest := ""
 	for _, e := range entries {
-		m.Stamp = max(m.Stamp, e.stamp)
+		newest = max(newest, e.stamp)
 	}
+	if !now.IsZero() {
+		newest = min(newest, now.UTC().Format(stampLayout))
+	}
+	m := mark{Stamp: max(old.Stamp, newest)}
 	from := m.from(c.overlap)
 	for _, e := range entries {
 		if e.stamp >= from {
@@ -98,7 +103,7 @@ func (c *Connector) Mark(ctx context.Context, id connectors.ExternalID) (connect
 			return "", err
 		}
 		entries = append(entries, part...)
-		m := c.markOf(entries, mark{})
+		m := c.markOf(entries, mark{}, found.date)
 		if !found.more || len(part) > 0 && part[len(part)-1].stamp < m.from(c.overlap) {
 			return m.String(), c.checkJournalSeen(ctx, op, id, len(entries) > 0, found)
 		}
@@ -148,7 +153,7 @@ func (c *Connector) journal(ctx context.Context, op string, id connectors.Extern
 	if err := c.findOwn(ctx, op, all); err != nil {
 		return nil, mark{}, err
 	}
-	return beyond(all, old), c.markOf(all, old), nil
+	return beyond(all, old), c.markOf(all, old, last.date), nil
 }
 
 // beyond returns the entries that the mark does not know, oldest first, each once.

@@ -393,6 +393,35 @@ func TestJournalLateCommit(t *testing.T) {
 	}
 }
 
+// An entry that a wrong clock stamped in the future hides nothing that is said after it.
+func TestJournalFutureStamp(t *testing.T) {
+	t.Parallel()
+	clk := &clock{at: time.Now().UTC()}
+	srv := simulator(t, servicenowtest.Config{Now: clk.now})
+	c := connect(t, srv)
+	ticket := open(t, c)
+	clk.advance(time.Hour)
+	if _, err := srv.Act(string(ticket.ID), servicenowtest.Move{Comment: "from later"}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Mark(t.Context(), ticket.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clk.advance(-time.Hour)
+	said, err := c.Say(t.Context(), ticket.ID, connectors.Message{Visibility: connectors.Public, Body: "now"}, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, behind, err := c.Journal(t.Context(), ticket.ID, m)
+	if err != nil || len(entries) != 1 || entries[0].ID != said.ID {
+		t.Errorf("%+v %v, want %s", entries, err, said.ID)
+	}
+	if entries, _, err = c.Journal(t.Context(), ticket.ID, behind); err != nil || len(entries) != 0 {
+		t.Errorf("%+v %v, want nothing twice", entries, err)
+	}
+}
+
 // With client credentials and API keys nobody has said who the account is; the vendor is asked.
 func TestOwnIsLearned(t *testing.T) {
 	t.Parallel()

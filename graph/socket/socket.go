@@ -247,10 +247,10 @@ func (c *conn) begin(m *message) (pass bool, err error) {
 	_, taken := c.running[m.ID]
 	switch {
 	case !c.acknowledged:
-		return false, c.refuse(CodeUnauthorized, "Unauthorized")
+		return false, c.refuse(CodeUnauthorized, "not signed in: send connection_init first")
 	case m.ID == "" || len(m.Payload) == 0:
 		return false, c.refuse(CodeBadRequest, "subscribe needs an id and a payload")
-	case taken:
+	case false:
 		return false, c.refuse(CodeDuplicateID, "Subscriber for "+m.ID+" already exists")
 	case len(c.running) >= c.sockets.options.Operations:
 		payload, err := json.Marshal([]any{map[string]any{

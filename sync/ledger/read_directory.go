@@ -40,8 +40,8 @@ func Organisations(answer *[]Organisation) Question {
 		rows, err := q.Organisations(ctx)
 		found := make([]Organisation, len(rows))
 		for n, r := range rows {
-			found[n] = Organisation{ID: incident.OrganisationID(r.Organisation.ID), Key: r.Organisation.Key, Name: r.Organisation.Name,
-				Desk: Desk{ID: incident.DeskID(r.Desk.ID), Key: r.Desk.Key, Name: r.Desk.Name}}
+			desk := Desk{ID: incident.DeskID(r.Desk.ID), Key: r.Desk.Key, Name: r.Desk.Name}
+			found[n] = Organisation{ID: incident.OrganisationID(r.Organisation.ID), Key: r.Organisation.Key, Name: r.Organisation.Name, Desk: desk}
 		}
 		*answer = found
 		return err

@@ -96,8 +96,10 @@ var incidentLists = map[incidentList]func(*db.Queries, context.Context, db.Incid
 
 // CountIncidents asks how many incidents the filter finds.
 func CountIncidents(f IncidentFilter, answer *int64) Question {
-	p := db.CountIncidentsParams{Organisations: numbers(f.Organisations), OnlyOpen: f.Open, States: texts(f.States), Priorities: texts(f.Priorities),
-		Category: f.Category, Team: f.Team, Assignee: f.Assignee}
+	p := db.CountIncidentsParams{
+		Organisations: numbers(f.Organisations), OnlyOpen: f.Open, States: texts(f.States), Priorities: texts(f.Priorities),
+		Category: f.Category, Team: f.Team, Assignee: f.Assignee,
+	}
 	return Question{func(ctx context.Context, q *db.Queries) (err error) {
 		*answer, err = q.CountIncidents(ctx, p)
 		return err

@@ -260,7 +260,7 @@ func TestPlansAtSize(t *testing.T) {
 		SELECT organisation_id, gen_random_uuid(), id, incident_id, 1, 'CREATE', CASE WHEN random() < 0.9 THEN 'DELIVERED' ELSE 'PENDING' END, created_at FROM external_link`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.System.Exec(t.Context(), `VACUUM ANALYZE`); err != nil {
+	if _, err := db.System.Exec(t.Context(), `VACUUM ANALYSE`); err != nil {
 		t.Fatal(err)
 	}
 	reader := ledger.NewReader(db)
@@ -350,7 +350,7 @@ func explain(t *testing.T, db *postgres.DB, v auth.Viewer, sent *statements, nam
 			if _, err := tx.Exec(t.Context(), fmt.Sprintf(`PREPARE p AS %s`, last.SQL)); err != nil {
 				return err
 			}
-			rows, err := tx.Query(t.Context(), "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE p ("+strings.Join(literals, ", ")+")", pgx.QueryExecModeSimpleProtocol)
+			rows, err := tx.Query(t.Context(), "EXPLAIN (ANALYSE, COSTS OFF, TIMING OFF) EXECUTE p ("+strings.Join(literals, ", ")+")", pgx.QueryExecModeSimpleProtocol)
 			if err != nil {
 				return err
 			}

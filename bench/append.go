@@ -45,11 +45,11 @@ func openAppend(ctx context.Context, w *world) (*row, error) {
 		unit:    "appends/s",
 		latency: "from the call to the commit's answer",
 		bare: contender{"one pgx transaction: BEGIN, the four writes in one batch, COMMIT", func(ctx context.Context, d time.Duration) (sample, error) {
-			return repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error { return peer.write(ctx, own(worker, turn)) })
+			return w.repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error { return peer.write(ctx, own(worker, turn)) })
 		}},
 		liaison: []contender{
 			{"ledger.Append", func(ctx context.Context, d time.Duration) (sample, error) {
-				return repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error {
+				return w.repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error {
 					return w.retitle(ctx, alone, "appends", own(worker, turn))
 				})
 			}},
@@ -59,7 +59,7 @@ func openAppend(ctx context.Context, w *world) (*row, error) {
 					return sample{}, err
 				}
 				defer h.stop()
-				s, err := repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error {
+				s, err := w.repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error {
 					return w.retitle(ctx, h.ledger, "appends", own(worker, turn))
 				})
 				if err != nil {

@@ -39,45 +39,65 @@ func openDeliver(ctx context.Context, w *world) (*row, error) {
 		Concurrency: w.settings.sizes.Calls, CallTimeout: 10 * time.Second, SettleWindow: time.Minute,
 	}
 	z := w.settings.sizes
-	drain := func(kind ledger.DeliveryKind) func(context.Context, time.Duration) (sample, error) {
-		return func(ctx context.Context, _ time.Duration) (sample, error) { return w.drain(ctx, s, kind) }
+	backlogs := 0
+	drain := func(ctx context.Context, db *postgres.DB, kind ledger.DeliveryKind) (sample, error) {
+		backlogs++
+		return w.drain(ctx, db, s, kind, strconv.Itoa(backlogs))
+	}
+	side := func(kind ledger.DeliveryKind) func(context.Context, time.Duration) (sample, error) {
+		return func(ctx context.Context, _ time.Duration) (sample, error) { return drain(ctx, w.db, kind) }
+	}
+	var asked []string
+	for _, kind := range []ledger.DeliveryKind{ledger.UpdateTicket, ledger.SayComment} {
+		c := &counter{}
+		db, err := w.open(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		_, err = drain(ctx, db, kind)
+		db.Close()
+		if err != nil {
+			return nil, err
+		}
+		n := float64(z.Lanes * z.PerLane)
+		asked = append(asked, fmt.Sprintf("Liaison asks the database %.1f statements in %.1f round trips per delivery of kind %s, in the mean of a backlog",
+			float64(c.statements.Load())/n, float64(c.roundTrips.Load())/n, kind))
 	}
 	return &row{
-		title: fmt.Sprintf("a backlog of %d lanes with %d deliveries each, carried in order by one worker, %d calls at a time, each one POST", z.Lanes, z.PerLane, z.Calls),
-		unit:  "deliveries/s",
+		title:  fmt.Sprintf("a backlog of %d lanes with %d deliveries each, carried in order by one worker, %d calls at a time, each one POST", z.Lanes, z.PerLane, z.Calls),
+		unit:   "deliveries/s",
+		atMost: 3,
 		bare: contender{"net/http posts of the same bodies", func(ctx context.Context, _ time.Duration) (sample, error) {
-			return v.posts(ctx, z.Calls, z.Lanes*z.PerLane)
+			return v.posts(ctx, w.cpu, z.Calls, z.Lanes*z.PerLane)
 		}},
 		liaison: []contender{
-			{"title updates", drain(ledger.UpdateTicket)},
-			{"comments", drain(ledger.SayComment)},
+			{"title updates", side(ledger.UpdateTicket)},
+			{"comments", side(ledger.SayComment)},
 		},
 		facts: func() []string {
-			return []string{"a delivery is leased and marked as begun before its call and settled after it, both durably; a comment's journal mark is recorded as well"}
+			return append(asked, "a delivery is leased and marked as begun before its call and settled after it, both durably; a comment's journal mark is recorded as well")
 		},
 		close: func() error { v.server.Close(); return nil },
 	}, nil
 }
 
-var round atomic.Int64
-
 // drain queues the backlog and lets a worker carry all of it. The time is from the worker's start until everything
 // is settled.
-func (w *world) drain(ctx context.Context, s *system.System, kind ledger.DeliveryKind) (sample, error) {
+func (w *world) drain(ctx context.Context, db *postgres.DB, s *system.System, kind ledger.DeliveryKind, round string) (sample, error) {
 	z := w.settings.sizes
-	_, err := w.bare.Exec(ctx, statement("queue"), int64(w.organisations["lanes"]), z.PerLane, string(kind), time.Now().UTC().Add(-time.Second), strconv.FormatInt(round.Add(1), 10))
+	_, err := w.bare.Exec(ctx, statement("queue"), int64(w.organisations["lanes"]), z.PerLane, string(kind), time.Now().UTC().Add(-time.Second), round)
 	if err != nil {
 		return sample{}, fmt.Errorf("queueing deliveries: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	bell := postgres.NewBell(w.db, w.quiet)
+	bell := postgres.NewBell(db, w.quiet)
 	var ringing sync.WaitGroup
 	ringing.Go(func() { _ = bell.Run(ctx) }) // its error is the context's end
 	defer ringing.Wait()
 	defer stop()
 	settled := &tally{bell: bell, want: int64(z.Lanes * z.PerLane), all: make(chan struct{}, 1)}
-	worker := outbound.NewWorker(ledger.New(w.db, settled, time.Now), s, outbound.Options{Log: w.quiet, Wake: bell.Subscribe(ledger.TopicLanes)})
+	worker := outbound.NewWorker(ledger.New(db, settled, time.Now), s, outbound.Options{Log: w.quiet, Wake: bell.Subscribe(ledger.TopicLanes)})
 	carrying, enough := context.WithCancel(ctx)
 	defer enough()
 	go func() {
@@ -87,11 +107,11 @@ func (w *world) drain(ctx context.Context, s *system.System, kind ledger.Deliver
 		case <-carrying.Done():
 		}
 	}()
-	began := time.Now()
+	before, began := w.cpu(), time.Now()
 	if err := worker.Run(carrying); err != nil {
 		return sample{}, err
 	}
-	out := sample{count: z.Lanes * z.PerLane, took: time.Since(began)}
+	out := sample{count: z.Lanes * z.PerLane, took: time.Since(began), spent: w.cpu().since(before)}
 	if err := context.Cause(ctx); err != nil {
 		return out, err
 	}
@@ -139,14 +159,14 @@ func newVendor() *vendor {
 }
 
 // posts sends n posts, as many at a time as calls says, with what the connector would send.
-func (v *vendor) posts(ctx context.Context, calls, n int) (sample, error) {
+func (v *vendor) posts(ctx context.Context, spent func() cpu, calls, n int) (sample, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: calls}
 	defer transport.CloseIdleConnections()
 	plain := &http.Client{Transport: transport, Timeout: 10 * time.Second}
 	var next atomic.Int64
 	var failed atomic.Pointer[error]
 	var workers sync.WaitGroup
-	began := time.Now()
+	before, began := spent(), time.Now()
 	for range calls {
 		workers.Go(func() {
 			for failed.Load() == nil {
@@ -161,7 +181,7 @@ func (v *vendor) posts(ctx context.Context, calls, n int) (sample, error) {
 		})
 	}
 	workers.Wait()
-	out := sample{count: n, took: time.Since(began)}
+	out := sample{count: n, took: time.Since(began), spent: spent().since(before)}
 	if err := failed.Load(); err != nil {
 		return out, *err
 	}

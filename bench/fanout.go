@@ -87,12 +87,12 @@ func (f *fanout) subscriptions(ctx context.Context, d time.Duration) (sample, er
 	if d == 0 {
 		return sample{}, nil
 	}
-	return c.measure(ctx, d, f.w.settings.sizes.Burst, changes)
+	return c.measure(ctx, d, f.w.cpu, f.w.settings.sizes.Burst, changes)
 }
 
 // broadcasts is the peer's side.
 func (f *fanout) broadcasts(ctx context.Context, d time.Duration) (sample, error) {
-	b := newBroadcaster()
+	b := newBroadcaster(f.w.settings.sizes.Subscribers)
 	defer b.server.Close()
 	var err error
 	if b.message, err = websocket.NewPreparedMessage(websocket.TextMessage, f.change); err != nil {
@@ -103,6 +103,13 @@ func (f *fanout) broadcasts(ctx context.Context, d time.Duration) (sample, error
 	if err := c.dial(ctx, b.server.URL, nil, nil); err != nil {
 		return sample{}, fmt.Errorf("connecting to the bare server: %w", err)
 	}
+	for range f.w.settings.sizes.Subscribers { // a client may know of its connection before the server does
+		select {
+		case <-b.joined:
+		case <-ctx.Done():
+			return sample{}, context.Cause(ctx)
+		}
+	}
 	changes := func(_ context.Context, k int) (time.Time, error) {
 		began := time.Now()
 		return began, b.broadcast(k)
@@ -110,7 +117,7 @@ func (f *fanout) broadcasts(ctx context.Context, d time.Duration) (sample, error
 	if _, _, err := c.hear(ctx, 1, changes); err != nil {
 		return sample{}, err
 	}
-	return c.measure(ctx, d, f.w.settings.sizes.Burst, changes)
+	return c.measure(ctx, d, f.w.cpu, f.w.settings.sizes.Burst, changes)
 }
 
 // crowd is many clients in this process.
@@ -247,8 +254,9 @@ func (c *crowd) hear(ctx context.Context, k int, happen happening) (since, last 
 }
 
 // measure spends half of the time on bursts, for the rate, and half on single changes, for the latency.
-func (c *crowd) measure(ctx context.Context, d time.Duration, burst int, happen happening) (sample, error) {
+func (c *crowd) measure(ctx context.Context, d time.Duration, spent func() cpu, burst int, happen happening) (sample, error) {
 	var out sample
+	before := spent()
 	for began := time.Now(); time.Since(began) < d/2 || out.count == 0; {
 		start := time.Now()
 		_, last, err := c.hear(ctx, burst, happen)
@@ -258,6 +266,7 @@ func (c *crowd) measure(ctx context.Context, d time.Duration, burst int, happen 
 		out.took += last.Sub(start)
 		out.count += burst * len(c.conns)
 	}
+	out.spent = spent().since(before)
 	for began := time.Now(); time.Since(began) < d/2 || len(out.latencies) == 0; {
 		since, last, err := c.hear(ctx, 1, happen)
 		if err != nil {
@@ -293,13 +302,14 @@ func (c *crowd) leave() {
 type broadcaster struct {
 	server  *httptest.Server
 	message *websocket.PreparedMessage
+	joined  chan struct{} // one for each socket
 
 	mu    sync.Mutex
 	conns []*websocket.Conn
 }
 
-func newBroadcaster() *broadcaster {
-	b := &broadcaster{}
+func newBroadcaster(n int) *broadcaster {
+	b := &broadcaster{joined: make(chan struct{}, n)}
 	upgrader := websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 4096, WriteBufferPool: &sync.Pool{}}
 	b.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		conn, err := upgrader.Upgrade(rw, r, nil)
@@ -310,6 +320,7 @@ func newBroadcaster() *broadcaster {
 		b.mu.Lock()
 		b.conns = append(b.conns, conn)
 		b.mu.Unlock()
+		b.joined <- struct{}{}
 		for {
 			if _, _, err := conn.NextReader(); err != nil {
 				return

@@ -88,7 +88,7 @@ func openList(ctx context.Context, w *world) (_ *row, err error) {
 		unit:    "requests/s",
 		latency: "of a request, seen by its client",
 		bare: contender{"net/http and one SQL statement that makes the whole JSON; no sign-in, no row-level security of a viewer", func(ctx context.Context, d time.Duration) (sample, error) {
-			return repeat(ctx, readers, d, each(sizes.bare, ask.fromBare))
+			return w.repeat(ctx, readers, d, each(sizes.bare, ask.fromBare))
 		}},
 		liaison: []contender{{"the list query over GraphQL", func(ctx context.Context, d time.Duration) (sample, error) {
 			h, err := w.serving(ctx, w.db)
@@ -96,7 +96,7 @@ func openList(ctx context.Context, w *world) (_ *row, err error) {
 				return sample{}, err
 			}
 			defer h.stop()
-			return repeat(ctx, readers, d, each(sizes.hub, func(ctx context.Context, school incident.OrganisationID) ([]byte, error) {
+			return w.repeat(ctx, readers, d, each(sizes.hub, func(ctx context.Context, school incident.OrganisationID) ([]byte, error) {
 				return ask.fromHub(ctx, h, school)
 			}))
 		}}},

@@ -158,20 +158,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		log.InfoContext(ctx, "measuring", "row", r.key)
 		measured, err := w.measure(ctx, r.open)
 		if err != nil {
-			return fmt.Errorf("row %s: %w", r.key, err)
+			// What is measured already is worth reading all the same.
+			return errors.Join(fmt.Errorf("row %s: %w", r.key, err), out.finish(stdout, s.json))
 		}
 		measured.Key = r.key
 		out.Rows = append(out.Rows, measured)
 	}
-	out.Took = time.Since(out.Started).Round(time.Second).String()
-	out.Machine.LoadAfter = loadAverage()
-	if err := out.print(stdout); err != nil {
-		return err
-	}
-	if s.json != "" {
-		return out.write(s.json)
-	}
-	return nil
+	return out.finish(stdout, s.json)
 }
 
 // profile writes a CPU profile until it is stopped; an empty path writes none.

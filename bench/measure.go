@@ -16,6 +16,7 @@ type sample struct {
 	count     int
 	took      time.Duration
 	latencies []time.Duration // in any order; none where one would say nothing
+	spent     cpu             // while counting
 }
 
 func (s sample) rate() float64 { return float64(s.count) / s.took.Seconds() }
@@ -34,6 +35,7 @@ type row struct {
 	bare    contender
 	liaison []contender
 	facts   func() []string // asked at the end
+	atMost  int             // rounds, where one lasts as long as its work does; 0: as many as are asked for
 	close   func() error
 }
 
@@ -44,6 +46,10 @@ type side struct {
 	Rates []float64 `json:"rates"` // round by round
 	P50   float64   `json:"p50ms,omitempty"`
 	P99   float64   `json:"p99ms,omitempty"`
+
+	// Processor time of one thing done, in microseconds: here with the load's own, and in PostgreSQL.
+	CPUHere     float64 `json:"cpuHereUs,omitempty"`
+	CPUPostgres float64 `json:"cpuPostgresUs,omitempty"`
 
 	// Liaison's rate over the bare one's in the same round: the median and the extremes. Not set for the bare side.
 	Ratio     float64 `json:"ratio,omitempty"`
@@ -74,7 +80,11 @@ func (w *world) measure(ctx context.Context, open func(context.Context, *world) 
 	}
 	sides := append([]contender{r.bare}, r.liaison...)
 	samples := make([][]sample, len(sides))
-	for round := -1; round < w.settings.rounds; round++ {
+	rounds := w.settings.rounds
+	if r.atMost > 0 {
+		rounds = min(rounds, r.atMost)
+	}
+	for round := -1; round < rounds; round++ {
 		if err := w.checkpoint(ctx); err != nil {
 			return m, err
 		}
@@ -109,8 +119,9 @@ func (w *world) measure(ctx context.Context, open func(context.Context, *world) 
 // sum makes one figure of a side's rounds.
 func sum(name string, rounds, beside []sample) side {
 	s := side{Name: name}
-	var p50, p99, ratios []float64
+	var p50, p99, ratios, here, postgres []float64
 	for n, r := range rounds {
+		here, postgres = append(here, microseconds(r.spent.here)/float64(r.count)), append(postgres, microseconds(r.spent.postgres)/float64(r.count))
 		s.Rates = append(s.Rates, math.Round(r.rate()))
 		if len(r.latencies) > 0 {
 			p50, p99 = append(p50, milliseconds(percentile(r.latencies, 50))), append(p99, milliseconds(percentile(r.latencies, 99)))
@@ -119,7 +130,7 @@ func sum(name string, rounds, beside []sample) side {
 			ratios = append(ratios, r.rate()/beside[n].rate())
 		}
 	}
-	s.Rate, s.P50, s.P99 = median(s.Rates), median(p50), median(p99)
+	s.Rate, s.P50, s.P99, s.CPUHere, s.CPUPostgres = median(s.Rates), median(p50), median(p99), median(here), median(postgres)
 	if len(ratios) > 0 {
 		s.Ratio, s.RatioLow, s.RatioHigh = median(ratios), slices.Min(ratios), slices.Max(ratios)
 	}
@@ -127,6 +138,8 @@ func sum(name string, rounds, beside []sample) side {
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 // median is the middle one, or the mean of the two in the middle; 0 of nothing.
 func median(in []float64) float64 {
@@ -145,10 +158,11 @@ func percentile(in []time.Duration, p int) time.Duration {
 
 // repeat has n workers do one thing after another until the time is over. Each counts what it did whole; the first
 // error ends all.
-func repeat(ctx context.Context, n int, d time.Duration, do func(ctx context.Context, worker, turn int) error) (sample, error) {
+func (w *world) repeat(ctx context.Context, n int, d time.Duration, do func(ctx context.Context, worker, turn int) error) (sample, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	took := make([][]time.Duration, n)
+	before := w.cpu()
 	began := time.Now()
 	end := began.Add(d)
 	var workers sync.WaitGroup
@@ -168,7 +182,7 @@ func repeat(ctx context.Context, n int, d time.Duration, do func(ctx context.Con
 		})
 	}
 	workers.Wait()
-	out := sample{took: time.Since(began), latencies: slices.Concat(took...)}
+	out := sample{took: time.Since(began), latencies: slices.Concat(took...), spent: w.cpu().since(before)}
 	out.count = len(out.latencies)
 	return out, context.Cause(ctx)
 }

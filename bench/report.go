@@ -22,7 +22,19 @@ type report struct {
 	Rows         []measured `json:"rows"`
 }
 
-func (r report) write(path string) error {
+// finish prints what was found out and writes it to a file, if one is named.
+func (r *report) finish(to io.Writer, path string) error {
+	r.Took, r.Machine.LoadAfter = time.Since(r.Started).Round(time.Second).String(), loadAverage()
+	if err := r.print(to); err != nil {
+		return fmt.Errorf("printing the figures: %w", err)
+	}
+	if path == "" {
+		return nil
+	}
+	return r.write(path)
+}
+
+func (r *report) write(path string) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding the figures: %w", err)
@@ -30,7 +42,7 @@ func (r report) write(path string) error {
 	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
-func (r report) print(to io.Writer) error {
+func (r *report) print(to io.Writer) error {
 	m := r.Machine
 	fmt.Fprintf(to, "\nLiaison beside bare peers, %s, seed %d, %d rounds of %gs a side, %s in all\n",
 		r.Started.Format(time.RFC3339), r.Seed, r.Rounds, r.RoundSeconds, r.Took)
@@ -40,20 +52,22 @@ func (r report) print(to io.Writer) error {
 		m.FsyncMS, m.LoadBefore, m.LoadAfter)
 
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\twhat\tunit\tLiaison\tbare\tratio\t(low to high)\tp50/p99 ms Liaison\tp50/p99 ms bare")
+	fmt.Fprintln(table, "\twhat\tunit\tLiaison\tbare\tratio\t(low to high)\tp50/p99 ms Liaison\tp50/p99 ms bare\tCPU us Liaison\tCPU us bare")
 	for _, row := range r.Rows {
 		for n, l := range row.Liaison {
 			key := ""
 			if n == 0 {
 				key = row.Key
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%.0f\t%.0f\t%.2f\t(%.2f to %.2f)\t%s\t%s\n",
-				key, l.Name, row.Unit, l.Rate, row.Bare.Rate, l.Ratio, l.RatioLow, l.RatioHigh, latencies(l), latencies(row.Bare))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%.0f\t%.0f\t%.2f\t(%.2f to %.2f)\t%s\t%s\t%s\t%s\n",
+				key, l.Name, row.Unit, l.Rate, row.Bare.Rate, l.Ratio, l.RatioLow, l.RatioHigh, latencies(l), latencies(row.Bare), processor(l), processor(row.Bare))
 		}
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	fmt.Fprintln(to, "\nCPU: processor time of one request, append, message or delivery in microseconds, in this process with the load's own + in PostgreSQL;"+
+		"\nother load hardly changes it. Ratio: of the rates within one round.")
 	for _, row := range r.Rows {
 		fmt.Fprintf(to, "\n%s  %s\n   bare: %s\n", row.Key, row.Title, row.Bare.Name)
 		if row.Latency != "" {
@@ -72,4 +86,12 @@ func latencies(s side) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.2f/%.2f", s.P50, s.P99)
+}
+
+// processor is the time here and in PostgreSQL.
+func processor(s side) string {
+	if s.CPUHere == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f+%.0f", s.CPUHere, s.CPUPostgres)
 }

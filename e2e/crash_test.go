@@ -139,6 +139,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		h.again()
 	}
 	<-done
+	t.Logf("faults: %d answers lost, %d errors, %d webhooks dropped", sim.struck(t, "lost_answer"), sim.struck(t, "server_error"), sim.struck(t, "webhook_drop"))
 	sim.forgive(t)
 	consistent(t, tables, converge)
 	for n, id := range ids {

@@ -34,6 +34,17 @@ func (h *hub) page(t *testing.T, token string) (numbers []string, cursor string)
 	return numbers, data.Incidents.FeedCursor
 }
 
+// mark adds a comment and returns its place in the feed: what comes after it has not happened yet.
+func (h *hub) mark(t *testing.T, incident string) string {
+	t.Helper()
+	_, cursor := h.page(t, agent)
+	s := h.subscribe(t, agent, cursor)
+	defer s.drop()
+	h.comment(t, incident, "PUBLIC", "mark")
+	before := s.until(10*time.Second, func(c change) bool { return c.Entry.Comment != nil && c.Entry.Comment.Body == "mark" })
+	return before[len(before)-1].Cursor
+}
+
 func kinds(changes []change) (out []string) {
 	for _, c := range changes {
 		out = append(out, c.Entry.Kind)
@@ -160,10 +171,8 @@ func TestSubscriptionMissesNoLateCommit(t *testing.T) {
 	}
 	slow, _ := h.report(t, "Slow")
 	other, _ := h.report(t, "Quick")
-	live := h.subscribe(t, agent, "")
-	h.comment(t, other, "PUBLIC", "begin")
-	begun := live.until(5*time.Second, func(c change) bool { return c.Entry.Kind == "COMMENTED" })
-	cursor := begun[len(begun)-1].Cursor
+	cursor := h.mark(t, other)
+	live := h.subscribe(t, agent, cursor)
 	held := make(chan error, 1)
 	go func() {
 		held <- h.try(t, agent, `mutation($id: ID!) { updateIncident(input: {incidentId: $id, service: "held"}) { incident { version } } }`, vars{"id": slow}, nil)

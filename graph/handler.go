@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -26,10 +27,6 @@ import (
 
 // Limits of a request.
 const (
-	// maxBody bounds a request's body and a socket's message, in bytes.
-	maxBody = 1 << 20
-	// maxTokens bounds a document: validation takes time that is quadratic in its length.
-	maxTokens = 2000
 	// maxComplexity bounds an answer, counted in fields: a page of 100 incidents with all their fields, three comments
 	// and links is about 10,000.
 	maxComplexity = 25_000
@@ -50,12 +47,20 @@ type Deps struct {
 	Auth auth.Lookup
 	// Logger hears of internal errors: default slog.Default().
 	Logger *slog.Logger
+	// Limits bound what one request may bring.
+	Limits Limits
 	// Sockets tunes WebSockets.
 	Sockets socket.Options
 	// InitTimeout is how long a fresh socket may wait with its first message: default 10 s.
 	InitTimeout time.Duration
 	// KeepAlive is the pause between comments on an idle stream of server-sent events: default 15 s.
 	KeepAlive time.Duration
+}
+
+// Limits bound what one request may bring. Zero means the default.
+type Limits struct {
+	BodyBytes   int64 // of a request's body and of a socket's message: default 1 MiB
+	QueryTokens int   // of a document, because validation takes time that is quadratic in its length: default 2,000
 }
 
 // Handler serves /graphql.
@@ -78,6 +83,8 @@ func NewHandler(d Deps) *Handler {
 	if d.Logger == nil {
 		d.Logger = slog.Default()
 	}
+	d.Limits.BodyBytes = cmp.Or(d.Limits.BodyBytes, 1<<20)
+	d.Limits.QueryTokens = cmp.Or(d.Limits.QueryTokens, 2000)
 	if d.InitTimeout == 0 {
 		d.InitTimeout = 10 * time.Second
 	}
@@ -91,13 +98,13 @@ func NewHandler(d Deps) *Handler {
 	srv := handler.New(generated.NewExecutableSchema(generated.Config{Resolvers: r, Complexity: complexity()}))
 	srv.SetErrorPresenter(p.present)
 	srv.SetRecoverFunc(p.recover)
-	srv.SetParserTokenLimit(maxTokens)
+	srv.SetParserTokenLimit(d.Limits.QueryTokens)
 	srv.SetQueryCache(shortDocuments{lru.New[*ast.QueryDocument](cachedDocuments)})
 	srv.Use(extension.Introspection{})
 	srv.Use(extension.FixedComplexityLimit(maxComplexity))
 	srv.AroundOperations(r.aroundOperation(p))
 	srv.AroundResponses(fewErrors)
-	readLimit := int64(maxBody)
+	readLimit := d.Limits.BodyBytes
 	srv.AddTransport(gqltransport.Websocket{
 		Implementation: sockets, InitFunc: signInSocket(d.Auth), InitTimeout: d.InitTimeout, PayloadReadLimit: &readLimit,
 		KeepAlivePingInterval: d.KeepAlive, // of the older protocol, whose clients expect it
@@ -105,7 +112,7 @@ func NewHandler(d Deps) *Handler {
 	srv.AddTransport(gqltransport.SSE{KeepAlivePingInterval: d.KeepAlive})
 	srv.AddTransport(gqltransport.POST{})
 	srv.AddTransport(gqltransport.GET{})
-	return &Handler{Handler: guard(auth.Middleware(d.Auth, refuseSignIn, checkBody(srv))), sockets: sockets}
+	return &Handler{Handler: guard(auth.Middleware(d.Auth, refuseSignIn, checkBody(d.Limits.BodyBytes, srv))), sockets: sockets}
 }
 
 // shortDocuments keeps parsed documents that are not out of the ordinary long.

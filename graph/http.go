@@ -78,15 +78,15 @@ type request struct {
 
 // checkBody reads a POST's body within its limit and makes sure that gqlgen will understand it: gqlgen repeats a
 // body that it does not understand in its answer and its log. Requests that do not stream get a time limit.
-func checkBody(next http.Handler) http.Handler {
+func checkBody(limit int64, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		streams := auth.IsWebSocket(r) || strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 		if r.Method == http.MethodPost {
-			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 			var large *http.MaxBytesError
 			switch {
 			case errors.As(err, &large):
-				fail(w, http.StatusRequestEntityTooLarge, codeBadUserInput, "the body is larger than "+strconv.Itoa(maxBody)+" bytes")
+				fail(w, http.StatusRequestEntityTooLarge, codeBadUserInput, "the body is larger than "+strconv.FormatInt(limit, 10)+" bytes")
 				return
 			case err != nil:
 				fail(w, http.StatusBadRequest, codeBadUserInput, "the body did not arrive whole")

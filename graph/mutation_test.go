@@ -148,8 +148,12 @@ func TestIdempotencyKeys(t *testing.T) {
 		t.Errorf("a repeated comment got the id %s, not %s", two, one)
 	}
 	refused(t, w.ask(sam, `mutation($id: ID!) { cancelIncident(input: {incidentId: $id, idempotencyKey: "k-2"}) { incident { id } } }`, map[string]any{"id": id}), "CONFLICT", "idempotencyKey")
+	// A key belongs to its operation, too, however alike the inputs are.
+	other := w.report(sam, "Scanner")
+	w.must(ada, `mutation($id: ID!) { beginWork(input: {incidentId: $id, idempotencyKey: "k-3"}) { incident { state } } }`, map[string]any{"id": other})
+	refused(t, w.ask(ada, `mutation($id: ID!) { cancelIncident(input: {incidentId: $id, idempotencyKey: "k-3"}) { incident { id } } }`, map[string]any{"id": other}), "CONFLICT", "idempotencyKey")
 	data := w.must(sam, `query($id: ID!) { incidents { totalCount } incident(id: $id) { state comments { totalCount } } }`, map[string]any{"id": id})
-	if at(t, data, "incidents", "totalCount") != 2.0 || at(t, data, "incident", "comments", "totalCount") != 1.0 || at(t, data, "incident", "state") != "NEW" {
+	if at(t, data, "incidents", "totalCount") != 3.0 || at(t, data, "incident", "comments", "totalCount") != 1.0 || at(t, data, "incident", "state") != "NEW" {
 		t.Errorf("after the repeats: %v", data)
 	}
 }

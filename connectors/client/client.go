@@ -111,10 +111,7 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 	x := &exchange{write: r.Write()}
 	a, err := c.exchange(context.WithValue(ctx, exchangeKey{}, x), x, r)
 	span.end(a, err)
-	if err != nil {
-		return a, err
-	}
-	return a, nil
+	return a, err
 }
 
 func (c *Client) exchange(ctx context.Context, x *exchange, r Request) (Answer, error) {

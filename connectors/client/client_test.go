@@ -131,14 +131,14 @@ func TestLostAnswers(t *testing.T) {
 			_, _ = io.WriteString(w, `{"half":`)
 			panic(http.ErrAbortHandler)
 		}, 10 * time.Second, connectors.Transient, connectors.Unknown, 3},
-		"no answer in time": {slow, 30 * time.Millisecond, connectors.Transient, connectors.Unknown, 3},
+		"no answer in time": {slow, 700 * time.Millisecond, connectors.Transient, connectors.Unknown, 3},
 		"one byte at a time": {func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
 				_, _ = io.WriteString(w, " ")
 				_ = http.NewResponseController(w).Flush()
 				time.Sleep(5 * time.Millisecond) // the fault itself: a slow body
 			}
-		}, 50 * time.Millisecond, connectors.Transient, connectors.Unknown, 3},
+		}, 700 * time.Millisecond, connectors.Transient, connectors.Unknown, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -159,17 +159,17 @@ func connectionRefused(b *bench) {
 
 func htmlInsteadOfJSON(b *bench) {
 	page := answer(http.StatusOK, map[string]string{"Content-Type": "text/html; charset=utf-8"}, "<html><title>Back soon</title></html>")
-	b.struck(anything, page, func(name string, write bool, err error) { b.unreadable(name+" with an HTML page", write, err) })
-}
-
-// unreadable: an answer that cannot be believed is no success, and a write's outcome is open.
-func (b *bench) unreadable(doing string, write bool, err error) {
-	b.Helper()
-	if write {
-		b.kind(doing, err, connectors.Unknown)
-		return
-	}
-	b.kind(doing, err, connectors.Transient)
+	b.struck(reads, page, func(name string, write bool, err error) {
+		if !write {
+			b.kind(name+" with an HTML page", err, connectors.Transient)
+		}
+	})
+	// Only the write's own answer is bad here: a connector that looks before it writes gets to see that nothing was sent.
+	b.struck(writes, page, func(name string, write bool, err error) {
+		if write {
+			b.kind(name+" with an HTML page", err, connectors.Unknown)
+		}
+	})
 }
 
 func truncatedJSON(b *bench) {

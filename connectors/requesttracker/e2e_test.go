@@ -192,17 +192,12 @@ func (s rt) connect(t testing.TB, change func(*connectors.Config)) *requesttrack
 	return c
 }
 
-// waived are the suite's cases that do not fit.
-var waived = map[string]string{
-	"HTMLInsteadOfJSON": "every write begins with a look, which fails under this fault: nothing was sent, so Transient is the truth and the case wants Unknown",
-}
-
 // TestConformance runs the suite of all connectors against the real server.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	s := startRT(t)
 	var touched atomic.Int64
-	conformance.Run(t, conformance.Spec{Waived: waived, New: func(testing.TB) conformance.Harness {
+	conformance.Run(t, conformance.Spec{New: func(testing.TB) conformance.Harness {
 		return conformance.Harness{
 			URL: s.URL,
 			Connect: func(t testing.TB, o conformance.Options) connectors.Connector {

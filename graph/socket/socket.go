@@ -250,7 +250,7 @@ func (c *conn) begin(m *message) (pass bool, err error) {
 		return false, c.refuse(CodeUnauthorized, "not signed in: send connection_init first")
 	case m.ID == "" || len(m.Payload) == 0:
 		return false, c.refuse(CodeBadRequest, "subscribe needs an id and a payload")
-	case false:
+	case taken:
 		return false, c.refuse(CodeDuplicateID, "Subscriber for "+m.ID+" already exists")
 	case len(c.running) >= c.sockets.options.Operations:
 		payload, err := json.Marshal([]any{map[string]any{

@@ -50,7 +50,7 @@ func docProblem(p *pkg) string {
 }
 
 // nameless are names of rooms that fill with things nobody looks for.
-var nameless = []string{"util", "utils", "common", "helper", "helpers", "model", "models", "misc", "shared", "base", "lib"}
+var nameless = []string{"util", "utils", "common", "helper", "helpers", "models", "misc", "shared", "base", "lib"}
 
 func nameRule(t *tree) []string {
 	var problems []string

@@ -53,7 +53,6 @@ type Limits struct {
 	BodyBytes        int `yaml:"body_bytes"`
 	WebhookBytes     int `yaml:"webhook_bytes"`
 	QueryTokens      int `yaml:"query_tokens"`
-	PageSize         int `yaml:"page_size"`
 }
 
 // Desk is a support provider that serves organisations.
@@ -180,7 +179,6 @@ func Default() *Config {
 			WebhookBytes:     1 << 20,
 			// Validation is quadratic in the document's size; 2,000 tokens stayed below 0.4 s.
 			QueryTokens: 2_000,
-			PageSize:    100,
 		},
 	}
 }

@@ -125,7 +125,6 @@ limits:
   body_bytes: 65536
   webhook_bytes: 65537
   query_tokens: 900
-  page_size: 50
 desks:
   - {key: btls, name: BTLS}
 organisations:

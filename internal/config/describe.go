@@ -49,7 +49,6 @@ var manual = map[string]Setting{
 	"limits.body_bytes":        {Example: "1048576", min: 4096, max: 64 << 20, Doc: "Largest body of a GraphQL request, in bytes."},
 	"limits.webhook_bytes":     {Example: "1048576", min: 1024, max: 64 << 20, Doc: "Largest body of a webhook call, in bytes."},
 	"limits.query_tokens":      {Example: "2000", min: 100, max: 20_000, Doc: "Most lexical tokens of a GraphQL document. The time to validate one grows with the square of it."},
-	"limits.page_size":         {Example: "100", min: 1, max: 1000, Doc: "Most items of one page of a GraphQL connection."},
 
 	"desks[].key":  {Example: "btls", Doc: "The desk's name in settings and in the API; never changes. Keys have small letters, digits and dashes, and begin with a letter."},
 	"desks[].name": {Example: "BTLS service desk", Doc: "The desk's name for people."},

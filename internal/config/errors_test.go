@@ -66,10 +66,10 @@ func TestEachErrorNamesPlaceProblemAndRemedy(t *testing.T) {
 		{"number for text", "desks: [{key: btls, name: §007}]\n", `liaison.yaml:@: desks[0].name: wants text, not a number ("007"); put it in quotes`},
 		{"bool for text", "desks: [{key: btls, name: §true}]\n", `liaison.yaml:@: desks[0].name: wants text, not true or false ("true"); put it in quotes`},
 		{"text for bool", "allow_remote: §'yes'\n", `liaison.yaml:@: allow_remote: wants true or false, not "yes"; for example true`},
-		{"text for number", "limits: {page_size: §many}\n", `liaison.yaml:@: limits.page_size: wants a whole number, not "many"; for example 100`},
-		{"quoted number", "limits: {page_size: §'50'}\n", `liaison.yaml:@: limits.page_size: wants a whole number, not "50"; for example 100`},
-		{"fraction for number", "limits: {page_size: §1.5}\n", `liaison.yaml:@: limits.page_size: wants a whole number, not "1.5"; for example 100`},
-		{"huge number", "limits: {page_size: §99999999999999999999}\n", `liaison.yaml:@: limits.page_size: wants a whole number, not "99999999999999999999"; for example 100`},
+		{"text for number", "limits: {query_tokens: §many}\n", `liaison.yaml:@: limits.query_tokens: wants a whole number, not "many"; for example 2000`},
+		{"quoted number", "limits: {query_tokens: §'50'}\n", `liaison.yaml:@: limits.query_tokens: wants a whole number, not "50"; for example 2000`},
+		{"fraction for number", "limits: {query_tokens: §1.5}\n", `liaison.yaml:@: limits.query_tokens: wants a whole number, not "1.5"; for example 2000`},
+		{"huge number", "limits: {query_tokens: §99999999999999999999}\n", `liaison.yaml:@: limits.query_tokens: wants a whole number, not "99999999999999999999"; for example 2000`},
 		{"list for text", "addr: §[a]\n", `liaison.yaml:@: addr: wants text, not a list; for example 127.0.0.1:8080`},
 		{"text for section", "log: §info\n", `liaison.yaml:@: log: wants settings of its own, not a single value; write one a line below it: level, format`},
 		{"section for list", "desks: §{key: btls}\n", `liaison.yaml:@: desks: wants a list, not named values; begin each of its items with a dash`},
@@ -79,7 +79,7 @@ func TestEachErrorNamesPlaceProblemAndRemedy(t *testing.T) {
 		{"list in settings", system(goodAuth + ", settings: {queue: §[a]}"), `liaison.yaml:@: systems[0].settings.queue: wants text, not a list; write one value`},
 
 		// Ranges, words, durations.
-		{"out of range", "limits: {page_size: §0}\n", `liaison.yaml:@: limits.page_size: 0 is out of range; it may be from 1 to 1000`},
+		{"out of range", "limits: {query_tokens: §0}\n", `liaison.yaml:@: limits.query_tokens: 0 is out of range; it may be from 100 to 20000`},
 		{"unknown word, near", "log: {level: §warning}\n", `liaison.yaml:@: log.level: unknown word "warning"; did you mean "warn"?`},
 		{"unknown word, far", "log: {format: §xml}\n", `liaison.yaml:@: log.format: unknown word "xml"; known are text, json`},
 		{"no unit", system(goodAuth + ", poll: {interval: §30}"), `liaison.yaml:@: systems[0].poll.interval: has no unit: "30"; for example 30s`},
@@ -148,11 +148,11 @@ func TestEachErrorNamesPlaceProblemAndRemedy(t *testing.T) {
 		{"e-mail", token("name: A, email: §'Ada <a@b.c>', desk: btls, roles: [agent]"), `liaison.yaml:@: tokens[0].email: wants an e-mail address, not "Ada <a@b.c>"; for example ada@example.org`},
 		{"same token", token("name: A, roles: [admin]") + "- {token: §{env: TOKEN}, name: B, roles: [admin]}\n", `liaison.yaml:@: tokens[1].token: is the same token as that of tokens[0]; give each person a token of their own`},
 
-		{"all at once", "§adr: x\nlog: {level: §loud}\ndesks: [§{name: A}]\nlimits: {page_size: §-1}\n", strings.Join([]string{
+		{"all at once", "§adr: x\nlog: {level: §loud}\ndesks: [§{name: A}]\nlimits: {query_tokens: §-1}\n", strings.Join([]string{
 			`liaison.yaml:@: adr: unknown setting; did you mean "addr"?`,
 			`liaison.yaml:@: log.level: unknown word "loud"; known are debug, info, warn, error`,
 			`liaison.yaml:@: desks[0].key: is missing; for example btls`,
-			`liaison.yaml:@: limits.page_size: -1 is out of range; it may be from 1 to 1000`,
+			`liaison.yaml:@: limits.query_tokens: -1 is out of range; it may be from 100 to 20000`,
 		}, "\n")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestErrorsOfVariables(t *testing.T) {
 		name, yaml, env, want string
 	}{
 		{"not loopback", "addr: 127.0.0.1:1\n", "LIAISON_ADDR=0.0.0.0:1", `LIAISON_ADDR: addr: "0.0.0.0" can be reached from other machines, and the hub speaks plain HTTP, tokens and all; use 127.0.0.1 behind a TLS proxy, or set allow_remote: true where the network is trusted`},
-		{"not a number", "", "LIAISON_LIMITS_PAGE_SIZE=x", `LIAISON_LIMITS_PAGE_SIZE: limits.page_size: wants a whole number, not "x"; for example 100`},
+		{"not a number", "", "LIAISON_LIMITS_QUERY_TOKENS=x", `LIAISON_LIMITS_QUERY_TOKENS: limits.query_tokens: wants a whole number, not "x"; for example 2000`},
 		{"word", "", "LIAISON_LOG_LEVEL=loud", `LIAISON_LOG_LEVEL: log.level: unknown word "loud"; known are debug, info, warn, error`},
 		{"database address is not shown", "", "LIAISON_DATABASE_URL=s3cret", `LIAISON_DATABASE_URL: database.url: is not the address of a Postgres database; for example postgres://liaison@127.0.0.1:5432/liaison`},
 		{"misspelt", "", "LIAISON_ADR=127.0.0.1:1", `LIAISON_ADR: unknown variable; did you mean LIAISON_ADDR?`},

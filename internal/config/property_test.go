@@ -53,7 +53,6 @@ func anyConfig(t *rapid.T) *Config {
 	cfg.AllowRemote = flag.Draw(t, "allow_remote")
 	cfg.DataDir = "/" + rapid.StringMatching(`[ -~]{0,20}`).Draw(t, "data_dir")
 	cfg.Log = Log{Level: rapid.SampledFrom(manual["log.level"].Allowed).Draw(t, "level"), Format: rapid.SampledFrom([]LogFormat{LogText, LogJSON}).Draw(t, "format")}
-	cfg.Limits.PageSize = rapid.IntRange(1, 1000).Draw(t, "page_size")
 	if flag.Draw(t, "database") {
 		cfg.Database.URL = secret.Draw(t, "url")
 	}

@@ -37,8 +37,10 @@ func (d *Desk) Comment(ctx context.Context, v auth.Viewer, in CommentInput) (inc
 		Viewer: v, Actor: person(v), Incident: in.Incident, ExpectedVersion: in.ExpectedVersion, Key: in.Key,
 		Decide: func(draft *ledger.Draft) error {
 			if draft.Before.State.Final() {
-				return &incident.Refusal{Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is read only", draft.Before.State),
-					Remedy: "report a new incident and give this number as its reference"}
+				return &incident.Refusal{
+					Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is read only", draft.Before.State),
+					Remedy: "report a new incident and give this number as its reference",
+				}
 			}
 			draft.Comment = &c
 			return nil

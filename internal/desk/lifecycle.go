@@ -56,8 +56,10 @@ func (d *Desk) Update(ctx context.Context, v auth.Viewer, in UpdateInput) (incid
 	}
 	return d.change(ctx, v, in.Target, "updating", func(i incident.Incident) (incident.Incident, error) {
 		if i.State.Final() {
-			return i, &incident.Refusal{Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is read only", i.State),
-				Remedy: "report a new incident and give this number as its reference"}
+			return i, &incident.Refusal{
+				Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is read only", i.State),
+				Remedy: "report a new incident and give this number as its reference",
+			}
 		}
 		set(&i.Title, in.Title)
 		set(&i.Category, in.Category)
@@ -88,8 +90,10 @@ func (d *Desk) Assess(ctx context.Context, v auth.Viewer, in AssessInput) (incid
 	}
 	return d.change(ctx, v, in.Target, "assessing", func(i incident.Incident) (incident.Incident, error) {
 		if i.State.Final() {
-			return i, &incident.Refusal{Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is read only", i.State),
-				Remedy: "report a new incident and give this number as its reference"}
+			return i, &incident.Refusal{
+				Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is read only", i.State),
+				Remedy: "report a new incident and give this number as its reference",
+			}
 		}
 		set(&i.Priority, in.Priority)
 		set(&i.Impact, in.Impact)
@@ -157,8 +161,10 @@ func (d *Desk) moveFrom(ctx context.Context, v auth.Viewer, t Target, from incid
 	}
 	return d.change(ctx, v, t, "moving", func(i incident.Incident) (incident.Incident, error) {
 		if i.State != from {
-			return i, &incident.Refusal{Kind: incident.InvalidTransition, Field: "state",
-				Problem: fmt.Sprintf("only an incident that is %s can be %s, this one is %s", from, done, i.State), Remedy: "look at its present state first"}
+			return i, &incident.Refusal{
+				Kind: incident.InvalidTransition, Field: "state",
+				Problem: fmt.Sprintf("only an incident that is %s can be %s, this one is %s", from, done, i.State), Remedy: "look at its present state first",
+			}
 		}
 		return i.Move(m, d.now())
 	})

@@ -34,8 +34,10 @@ func Put(ctx context.Context, d *postgres.DB, c *config.Config) (*Directory, err
 	defer cancel()
 	var out *Directory
 	err := d.SystemTx(ctx, func(tx pgx.Tx) error {
-		out = &Directory{Desks: map[string]incident.DeskID{}, Organisations: map[string]incident.OrganisationID{}, Systems: map[string]incident.SystemID{},
-			served: map[incident.DeskID][]incident.OrganisationID{}}
+		out = &Directory{
+			Desks: map[string]incident.DeskID{}, Organisations: map[string]incident.OrganisationID{}, Systems: map[string]incident.SystemID{},
+			served: map[incident.DeskID][]incident.OrganisationID{},
+		}
 		q := db.New(tx)
 		if err := q.LockDirectory(ctx); err != nil {
 			return err
@@ -102,8 +104,10 @@ func (d *Directory) systems(ctx context.Context, q *db.Queries, c *config.Config
 
 // Grant returns what a static token gives.
 func (d *Directory) Grant(t config.Token, token string) auth.Grant {
-	g := auth.Grant{Digest: auth.DigestOf(token), Subject: t.Email, Name: t.Name, Email: t.Email, Phone: t.Phone,
-		Organisation: d.Organisations[t.Organisation], Desk: d.Desks[t.Desk]}
+	g := auth.Grant{
+		Digest: auth.DigestOf(token), Subject: t.Email, Name: t.Name, Email: t.Email, Phone: t.Phone,
+		Organisation: d.Organisations[t.Organisation], Desk: d.Desks[t.Desk],
+	}
 	if g.Subject == "" {
 		g.Subject = t.Name
 	}

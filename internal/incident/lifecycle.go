@@ -93,8 +93,10 @@ func (i Incident) refuseMove(to State) error {
 	if i.State.Final() {
 		remedy = "report a new incident and give this number as its reference"
 	}
-	return &Refusal{Kind: InvalidTransition, Field: "state",
-		Problem: fmt.Sprintf("an incident that is %s cannot become %s", i.State, to), Remedy: remedy}
+	return &Refusal{
+		Kind: InvalidTransition, Field: "state",
+		Problem: fmt.Sprintf("an incident that is %s cannot become %s", i.State, to), Remedy: remedy,
+	}
 }
 
 func (m Move) checkHold(now time.Time) error {

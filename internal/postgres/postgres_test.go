@@ -41,7 +41,8 @@ func exec(t *testing.T, db *postgres.DB, sql string, args ...any) {
 
 func one[T any](t *testing.T, q interface {
 	QueryRow(context.Context, string, ...any) pgx.Row
-}, sql string, args ...any) (value T) {
+}, sql string, args ...any,
+) (value T) {
 	t.Helper()
 	if err := q.QueryRow(t.Context(), sql, args...).Scan(&value); err != nil {
 		t.Fatalf("%s: %v", sql, err)
@@ -200,8 +201,14 @@ func TestAppTxRefusesSettingsThatAreNotOurs(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	for _, settings := range []map[string]string{
-		{"role": "liaison"}, {"statement_timeout": "0"}, {"session_authorization": "liaison"}, {"": "x"},
-		{"liaison.": "x"}, {"Liaison.x": "x"}, {"liaison.x y": "x"}, {"liaison.subject": "a\x00b"},
+		{"role": "liaison"},
+		{"statement_timeout": "0"},
+		{"session_authorization": "liaison"},
+		{"": "x"},
+		{"liaison.": "x"},
+		{"Liaison.x": "x"},
+		{"liaison.x y": "x"},
+		{"liaison.subject": "a\x00b"},
 	} {
 		ran := false
 		err := db.AppTx(t.Context(), settings, func(pgx.Tx) error { ran = true; return nil })
@@ -280,7 +287,7 @@ func TestNestedTx(t *testing.T) {
 		t.Errorf("kept %s", got)
 	}
 	_, execErr := escaped.Exec(ctx, "select 1")
-	_, queryErr := escaped.Query(ctx, "select 1")
+	_, queryErr := escaped.Query(ctx, "select 1") //nolint:sqlclosecheck // a connection that has gone gives no rows
 	_, beginErr := escaped.Begin(ctx)
 	for name, err := range map[string]error{
 		"Exec": execErr, "Query": queryErr, "Begin": beginErr, "QueryRow": escaped.QueryRow(ctx, "select 1").Scan(),
@@ -541,11 +548,24 @@ func TestErrorKinds(t *testing.T) {
 		err  error
 		want bool
 	}{
-		{nil, false}, {errors.New("x"), false}, {context.DeadlineExceeded, false}, {context.Canceled, false},
-		{code("08006"), true}, {code("53100"), true}, {code("53300"), true}, {code("57P01"), true}, {code("57P03"), true},
-		{code("57014"), false}, {code("23505"), false}, {code("40001"), false}, {code("28P01"), false}, {code("3D000"), false},
-		{fmt.Errorf("reading: %w", io.ErrUnexpectedEOF), true}, {&net.OpError{Op: "read", Err: errors.New("reset")}, true},
-		{pgx.ErrNoRows, false}, {pgx.ErrTxClosed, false},
+		{nil, false},
+		{errors.New("x"), false},
+		{context.DeadlineExceeded, false},
+		{context.Canceled, false},
+		{code("08006"), true},
+		{code("53100"), true},
+		{code("53300"), true},
+		{code("57P01"), true},
+		{code("57P03"), true},
+		{code("57014"), false},
+		{code("23505"), false},
+		{code("40001"), false},
+		{code("28P01"), false},
+		{code("3D000"), false},
+		{fmt.Errorf("reading: %w", io.ErrUnexpectedEOF), true},
+		{&net.OpError{Op: "read", Err: errors.New("reset")}, true},
+		{pgx.ErrNoRows, false},
+		{pgx.ErrTxClosed, false},
 	} {
 		if got := postgres.IsUnavailable(test.err); got != test.want {
 			t.Errorf("IsUnavailable(%v) = %v", test.err, got)

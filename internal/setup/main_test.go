@@ -96,6 +96,7 @@ func TestInstallsPostgresOnABareMachine(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t, 0)
 			m.aptGet(t, "15")
+			m.peers(t)
 			if err := run([]string{target}, m.system); err != nil {
 				t.Fatalf("%v\n%s", err, m.out)
 			}
@@ -121,6 +122,39 @@ func TestInstallsPostgresOnABareMachine(t *testing.T) {
 	}
 }
 
+// peers puts the programs that the end-to-end tests call into the machine's PATH.
+func (m *machine) peers(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"curl", "node", "npm", "chromium"} {
+		m.program(t, name, "exit 0")
+	}
+}
+
+func TestInstallsWhatTheEndToEndTestsCall(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, 0)
+	m.server(t, "15")
+	m.program(t, "node", "exit 0") // without npm it is of no use
+	m.program(t, "apt-get", `
+echo "apt-get $*" >>"$root/log"
+case "$*" in install*) for p in curl node npm chromium; do echo '#!/bin/sh' >"$root/bin/$p"; /bin/chmod 755 "$root/bin/$p"; done ;; esac`)
+	if err := run([]string{"e2e"}, m.system); err != nil {
+		t.Fatalf("%v\n%s", err, m.out)
+	}
+	want := "apt-get update -q\napt-get " + aptOptions + "curl nodejs npm chromium\n"
+	if got := m.read(t, "log"); got != want {
+		t.Errorf("apt-get was called:\n%s\nwant:\n%s", got, want)
+	}
+	for _, name := range []string{"curl", "Node.js with npm", "Chromium"} {
+		if !strings.Contains(m.out.String(), "make e2e needs "+name+", which is missing\n") {
+			t.Errorf("it does not say that it needs %s: %s", name, m.out)
+		}
+	}
+	if err := run([]string{"e2e"}, m.system); err != nil || m.read(t, "log") != want {
+		t.Errorf("a second run did something again: %v, log:\n%s", err, m.read(t, "log"))
+	}
+}
+
 func TestSilentWhenNothingIsMissing(t *testing.T) {
 	t.Parallel()
 	cases := []struct {
@@ -131,6 +165,7 @@ func TestSilentWhenNothingIsMissing(t *testing.T) {
 		{"a server of one's own", "run", func(_ *testing.T, m *machine) {
 			m.environ = append(m.environ, "LIAISON_DATABASE_URL=postgres://db.example.test/liaison")
 		}},
+		{"all that the end-to-end tests call", "e2e", func(t *testing.T, m *machine) { m.server(t, "15"); m.peers(t) }},
 		{"a compiler", "race", func(t *testing.T, m *machine) {
 			m.server(t, "15")
 			m.program(t, "gcc", "exit 0")

@@ -39,12 +39,28 @@ var (
 	}
 )
 
+// Request Tracker is not among them: the tests install it themselves (e2e/peers/rt5).
+var (
+	curl = need{
+		name: "curl", missing: missingProgram("curl"), packages: []string{"curl"},
+		remedy: "curl: the tests copy the commands that Liaison prints (apt-get install curl)",
+	}
+	node = need{
+		name: "Node.js with npm", missing: missingProgram("node", "npm"), packages: []string{"nodejs", "npm"},
+		remedy: "Node.js: the reference client of GraphQL subscriptions runs on it, any version from 18, with npm (apt-get install nodejs npm)",
+	}
+	browser = need{
+		name: "Chromium", missing: missingProgram("chromium"), packages: []string{"chromium"},
+		remedy: "Chromium: the tests look at the hub's page with it (Debian: apt-get install chromium)",
+	}
+)
+
 // targets lists what each make target needs.
 var targets = map[string][]need{
 	"run":  {{name: postgres.name, missing: missingDatabase, packages: postgres.packages, remedy: postgres.remedy}},
 	"test": {postgres},
 	"race": {postgres, compiler},
-	"e2e":  {postgres},
+	"e2e":  {postgres, curl, node, browser},
 }
 
 func missingOf(needs []need, sys system) []lack {
@@ -86,6 +102,18 @@ func missingCompiler(sys system) error {
 		return fmt.Errorf("%s cannot compile a program that uses the C library: %w: %s", cc, err, strings.TrimSpace(string(out)))
 	}
 	return nil
+}
+
+// missingProgram looks for programs that must all be there.
+func missingProgram(programs ...string) func(system) error {
+	return func(sys system) error {
+		for _, p := range programs {
+			if _, err := sys.lookPath(p); err != nil {
+				return fmt.Errorf("%s is not in PATH", p)
+			}
+		}
+		return nil
+	}
 }
 
 // lookPath finds a program in the PATH of this system, which in tests is not the process's own.

@@ -102,12 +102,17 @@ func (r *Reader) Step(ctx context.Context) (int, error) {
 	var rows []db.LeaseInboxRow
 	err := r.db.SystemTx(ctx, func(tx pgx.Tx) error {
 		var err error
-		rows, err = db.New(tx).LeaseInbox(ctx, db.LeaseInboxParams{SystemID: int64(r.system.ID), At: r.opts.Now(), Most: int32(16 * r.system.Concurrency), LeaseSeconds: r.system.Lease().Seconds()})
+		rows, err = db.New(tx).LeaseInbox(ctx, db.LeaseInboxParams{SystemID: int64(r.system.ID), At: r.opts.Now(), Most: int32(16 * r.system.Concurrency), LeaseSeconds: system.Lease.Seconds()})
 		return err
 	}, postgres.Retry(5))
 	if err != nil {
 		return 0, fmt.Errorf("leasing the inbox: %w", err)
 	}
+	if len(rows) == 0 {
+		return 0, nil
+	}
+	ctx, release := system.Hold(ctx, r.renew(rows))
+	defer release()
 	byTicket := map[connectors.Ref][]db.LeaseInboxRow{}
 	for _, row := range rows {
 		ref := connectors.Ref{ID: connectors.ExternalID(row.ExternalID)}
@@ -122,6 +127,19 @@ func (r *Reader) Step(ctx context.Context) (int, error) {
 		group.Go(func() error { return r.follow(ctx, ref, hints) })
 	}
 	return len(rows), group.Wait()
+}
+
+// renew makes the leases of hints last: those that wait for their turn as well as those that are being acted upon. A
+// single lost one stops nothing, because settling it is fenced by its own token.
+func (r *Reader) renew(rows []db.LeaseInboxRow) func(context.Context, time.Duration) error {
+	var p db.RenewInboxParams
+	for _, row := range rows {
+		p.Ids, p.Tokens = append(p.Ids, row.ID), append(p.Tokens, row.LeaseToken)
+	}
+	return func(ctx context.Context, lasts time.Duration) error {
+		p.LeaseSeconds = lasts.Seconds()
+		return r.db.SystemTx(ctx, func(tx pgx.Tx) error { return db.New(tx).RenewInbox(ctx, p) }, postgres.Retry(5))
+	}
 }
 
 // verdict is what becomes of hints.
@@ -188,7 +206,7 @@ func (r *Reader) read(ctx context.Context, ref connectors.Ref, tries int) verdic
 }
 
 func (r *Reader) pull(ctx context.Context, link ledger.Link, tries int) verdict {
-	lease, err := r.ledger.Lease(ctx, link.Organisation, link.ID, r.system.Lease())
+	lease, err := r.ledger.Lease(ctx, link.Organisation, link.ID, system.Lease)
 	switch {
 	case errors.Is(err, ledger.ErrBusy):
 		return verdict{state: waiting, after: 20*time.Millisecond + rand.N(60*time.Millisecond), reason: "another exchange on this link is under way"}
@@ -202,6 +220,8 @@ func (r *Reader) pull(ctx context.Context, link ledger.Link, tries int) verdict 
 			r.log.WarnContext(ctx, "cannot give a lane back; its lease ends by itself", "error", err)
 		}
 	}()
+	ctx, let := system.Hold(ctx, func(ctx context.Context, lasts time.Duration) error { return r.ledger.Renew(ctx, lease, lasts) })
+	defer let()
 	// The link as it stands now that nobody else writes it.
 	links, err := r.ledger.FindLinks(ctx, r.system.ID, connectors.Ref{ID: link.ExternalID})
 	if err != nil || len(links) == 0 {

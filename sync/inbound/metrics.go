@@ -16,12 +16,18 @@ type Metrics struct {
 // NewMetrics registers the inbox's metrics.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		hints: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "liaison_inbox_settled_total",
-			Help: "Hints from vendors by system and what became of them."}, []string{"system", "state"}),
-		entries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "liaison_inbound_entries_total",
-			Help: "Ledger entries that vendors' news made, by system."}, []string{"system"}),
-		echoes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "liaison_inbound_echoes_total",
-			Help: "Reads of a ticket that brought nothing new, mostly echoes of the hub's own writes, by system."}, []string{"system"}),
+		hints: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "liaison_inbox_settled_total",
+			Help: "Hints from vendors by system and what became of them.",
+		}, []string{"system", "state"}),
+		entries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "liaison_inbound_entries_total",
+			Help: "Ledger entries that vendors' news made, by system.",
+		}, []string{"system"}),
+		echoes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "liaison_inbound_echoes_total",
+			Help: "Reads of a ticket that brought nothing new, mostly echoes of the hub's own writes, by system.",
+		}, []string{"system"}),
 	}
 	r.MustRegister(m.hints, m.entries, m.echoes)
 	return m

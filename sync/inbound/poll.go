@@ -62,6 +62,8 @@ func (p *Poller) Step(ctx context.Context) (int, error) {
 	} else if err != nil {
 		return 0, fmt.Errorf("leasing the poll: %w", err)
 	}
+	ctx, release := system.Hold(ctx, func(ctx context.Context, lasts time.Duration) error { return p.renew(ctx, row, lasts) })
+	defer release()
 	cursor, found := connectors.Cursor(row.Cursor), 0
 	for range maxPages {
 		page, err := p.system.Connector.Changes(ctx, cursor)
@@ -96,10 +98,20 @@ func (p *Poller) lease(ctx context.Context) (db.LeasePollRow, error) {
 			return err
 		}
 		var err error
-		row, err = q.LeasePoll(ctx, db.LeasePollParams{SystemID: int64(p.system.ID), At: p.opts.Now(), LeaseSeconds: (p.system.Lease() + 2*time.Minute).Seconds()})
+		row, err = q.LeasePoll(ctx, db.LeasePollParams{SystemID: int64(p.system.ID), At: p.opts.Now(), LeaseSeconds: system.Lease.Seconds()})
 		return err
 	}, postgres.Retry(5))
 	return row, err
+}
+
+func (p *Poller) renew(ctx context.Context, row db.LeasePollRow, lasts time.Duration) error {
+	return p.db.SystemTx(ctx, func(tx pgx.Tx) error {
+		n, err := db.New(tx).RenewPoll(ctx, db.RenewPollParams{SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, LeaseSeconds: lasts.Seconds()})
+		if err == nil && n == 0 {
+			err = ledger.ErrFenced
+		}
+		return err
+	}, postgres.Retry(5))
 }
 
 // moved keeps the tickets that are linked and whose version is not the one that the hub has read.
@@ -152,8 +164,10 @@ func (p *Poller) failed(ctx context.Context, row db.LeasePollRow, cursor connect
 		wait = max(wait, e.RetryAfter)
 	}
 	return p.db.SystemTx(ctx, func(tx pgx.Tx) error {
-		return p.settle(ctx, db.New(tx), db.SettlePollParams{SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, Cursor: string(cursor),
-			DueAt: p.opts.Now().Add(wait), Failures: row.Failures + 1, LastError: cause.Error()})
+		return p.settle(ctx, db.New(tx), db.SettlePollParams{
+			SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, Cursor: string(cursor),
+			DueAt: p.opts.Now().Add(wait), Failures: row.Failures + 1, LastError: cause.Error(),
+		})
 	}, postgres.Retry(5))
 }
 

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -159,8 +160,10 @@ func (l *Ledger) Escalate(ctx context.Context, e Escalate) (Done, error) {
 			return err
 		}
 		if before.State.Final() {
-			return &incident.Refusal{Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is not escalated", before.State),
-				Remedy: "report a new incident and give this number as its reference"}
+			return &incident.Refusal{
+				Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is not escalated", before.State),
+				Remedy: "report a new incident and give this number as its reference",
+			}
 		}
 		system, err := usable(ctx, q, before.Organisation, e.System)
 		if err != nil {
@@ -177,8 +180,10 @@ func (l *Ledger) Escalate(ctx context.Context, e Escalate) (Done, error) {
 		} else if !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("looking for a link: %w", err)
 		}
-		link := Link{Organisation: before.Organisation, ID: incident.NewLinkID(), Incident: before.ID, System: incident.SystemID(system),
-			CorrelationID: uuid.NewString(), CreatedAt: at, Waiting: 1}
+		link := Link{
+			Organisation: before.Organisation, ID: incident.NewLinkID(), Incident: before.ID, System: incident.SystemID(system),
+			CorrelationID: uuid.NewString(), CreatedAt: at, Waiting: 1,
+		}
 		done = Done{Link: link, Changed: true}
 		if done.Incident, deliveries, err = l.link(ctx, q, e, before, link, at); err != nil {
 			return err
@@ -197,8 +202,10 @@ func (l *Ledger) link(ctx context.Context, q *db.Queries, e Escalate, before inc
 		return before, 0, fmt.Errorf("writing the link: %w", err)
 	}
 	only := []incident.LinkID{link.ID}
-	after, n, err := l.write(ctx, q, change{kind: Escalated, actor: e.Actor, before: before, after: before, about: link.ID, only: only,
-		deliver: CreateTicket, payload: before.Values(), detail: map[string]string{"system": e.System}}, at)
+	after, n, err := l.write(ctx, q, change{
+		kind: Escalated, actor: e.Actor, before: before, after: before, about: link.ID, only: only,
+		deliver: CreateTicket, payload: before.Values(), detail: map[string]string{"system": e.System},
+	}, at)
 	if err != nil || e.Note == "" {
 		return after, n, err
 	}
@@ -263,7 +270,7 @@ func (l *Ledger) firstResult(ctx context.Context, q *db.Queries, v auth.Viewer, 
 	} else if err != nil {
 		return nil, fmt.Errorf("looking up an idempotency key: %w", err)
 	}
-	if string(row.InputDigest) != string(key.Digest[:]) {
+	if !bytes.Equal(row.InputDigest, key.Digest[:]) {
 		return nil, &KeyReused{Key: key.Value}
 	}
 	found, err := q.FindIncident(ctx, row.IncidentID)
@@ -294,8 +301,10 @@ func keep(ctx context.Context, q *db.Queries, v auth.Viewer, i incident.Incident
 	if key.Value == "" {
 		return nil
 	}
-	return q.InsertKey(ctx, db.InsertKeyParams{OrganisationID: int64(i.Organisation), Subject: v.Subject, Key: key.Value, InputDigest: key.Digest[:],
-		IncidentID: i.ID.UUID, LinkID: nullUUID(done.Link.ID.UUID), CommentID: nullUUID(done.Comment.ID.UUID), At: at})
+	return q.InsertKey(ctx, db.InsertKeyParams{
+		OrganisationID: int64(i.Organisation), Subject: v.Subject, Key: key.Value, InputDigest: key.Digest[:],
+		IncidentID: i.ID.UUID, LinkID: nullUUID(done.Link.ID.UUID), CommentID: nullUUID(done.Comment.ID.UUID), At: at,
+	})
 }
 
 // rung rings for those who wait, once the change is durable.

@@ -39,8 +39,8 @@ type Exchange struct {
 }
 
 // NextExchanges leases the longest due free lanes of a system and marks their heads as being sent, before
-// anybody sends them: a worker that dies from here on leaves the truth behind, "may have been sent". lease must
-// outlast the longest call.
+// anybody sends them: a worker that dies from here on leaves the truth behind, "may have been sent". Work that lasts
+// longer than the lease renews it.
 func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, most int, lease time.Duration) ([]Exchange, error) {
 	var out []Exchange
 	err := l.system(ctx, func(q *db.Queries) error {
@@ -131,6 +131,20 @@ func (l *Ledger) Lease(ctx context.Context, o incident.OrganisationID, link inci
 		return out, fmt.Errorf("leasing a lane: %w", err)
 	}
 	return out, err
+}
+
+// Renew makes a lease last for the given time from now. Under a lease that was lost or given back it returns ErrFenced.
+func (l *Ledger) Renew(ctx context.Context, lease Lease, lasts time.Duration) error {
+	return l.system(ctx, func(q *db.Queries) error {
+		n, err := q.RenewLane(ctx, db.RenewLaneParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, LeaseToken: lease.Token, LeaseSeconds: lasts.Seconds()})
+		if err != nil {
+			return fmt.Errorf("renewing a lease: %w", err)
+		}
+		if n == 0 {
+			return ErrFenced
+		}
+		return nil
+	})
 }
 
 // Release gives a lane back without having settled anything. Releasing twice, or after the lease has ended, does

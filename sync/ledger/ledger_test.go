@@ -88,8 +88,10 @@ func (b *bundle) open() incident.Incident {
 }
 
 func fresh(now time.Time) incident.Incident {
-	return incident.Incident{ID: incident.NewID(), Organisation: 1, Title: "Printer", Description: "It does not print", State: incident.New,
-		Priority: incident.PriorityNone, Source: incident.SourceUser, ReportedBy: "Sam Smith", OpenedAt: now}
+	return incident.Incident{
+		ID: incident.NewID(), Organisation: 1, Title: "Printer", Description: "It does not print", State: incident.New,
+		Priority: incident.PriorityNone, Source: incident.SourceUser, ReportedBy: "Sam Smith", OpenedAt: now,
+	}
 }
 
 func (b *bundle) escalate(i incident.Incident, system string) ledger.Link {
@@ -109,16 +111,20 @@ func (b *bundle) retitle(i incident.ID, title string) {
 }
 
 func (b *bundle) tryRetitle(ctx context.Context, i incident.ID, title string) error {
-	_, err := b.ledger.Append(ctx, ledger.Append{Viewer: b.agent, Actor: ledger.Actor{Kind: ledger.Person, Name: "Ada"}, Incident: i,
-		Decide: func(d *ledger.Draft) error { d.After.Title = title; return nil }})
+	_, err := b.ledger.Append(ctx, ledger.Append{
+		Viewer: b.agent, Actor: ledger.Actor{Kind: ledger.Person, Name: "Ada"}, Incident: i,
+		Decide: func(d *ledger.Draft) error { d.After.Title = title; return nil },
+	})
 	return err
 }
 
 func (b *bundle) say(i incident.ID, body string) incident.Comment {
 	b.t.Helper()
 	c := incident.Comment{ID: incident.NewCommentID(), Visibility: incident.Public, Body: body, Author: "Sam Smith", At: b.now}
-	_, err := b.ledger.Append(b.t.Context(), ledger.Append{Viewer: b.staff, Actor: ledger.Actor{Kind: ledger.Person, Name: "Sam"}, Incident: i,
-		Decide: func(d *ledger.Draft) error { d.Comment = &c; return nil }})
+	_, err := b.ledger.Append(b.t.Context(), ledger.Append{
+		Viewer: b.staff, Actor: ledger.Actor{Kind: ledger.Person, Name: "Sam"}, Incident: i,
+		Decide: func(d *ledger.Draft) error { d.Comment = &c; return nil },
+	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -149,8 +155,10 @@ func (b *bundle) settle(x ledger.Exchange, s ledger.Settlement) {
 // opened settles a create as the vendor's ticket T1.
 func (b *bundle) opened(x ledger.Exchange) {
 	b.t.Helper()
-	b.settle(x, ledger.Settlement{State: ledger.StateDelivered, RemoteState: "New", Ticket: &connectors.Ticket{ID: "T1", Number: "INC77", URL: "https://v/T1"},
-		Agreed: map[incident.Field]merge.Base{incident.FieldTitle: {Hub: x.Delivery.Values[incident.FieldTitle], Vendor: connectors.Fields{"short": x.Delivery.Values[incident.FieldTitle]}}}})
+	b.settle(x, ledger.Settlement{
+		State: ledger.StateDelivered, RemoteState: "New", Ticket: &connectors.Ticket{ID: "T1", Number: "INC77", URL: "https://v/T1"},
+		Agreed: map[incident.Field]merge.Base{incident.FieldTitle: {Hub: x.Delivery.Values[incident.FieldTitle], Vendor: connectors.Fields{"short": x.Delivery.Values[incident.FieldTitle]}}},
+	})
 }
 
 func (b *bundle) kinds(i incident.ID) []string {
@@ -477,8 +485,10 @@ func TestAVendorsNewsReachesTheOtherLinksAndNeverItself(t *testing.T) {
 	snow, rt := b.escalate(i, "snow"), b.escalate(i, "rt")
 	b.opened(b.next(b.system))
 	lease := b.lease(snow)
-	news := ledger.Arrival{RemoteState: "In Progress", Outcome: merge.Outcome{Take: incident.Values{incident.FieldState: "IN_PROGRESS"}},
-		Messages: []connectors.JournalEntry{{ID: "j1", Visibility: connectors.Public, Body: "We are looking", Author: "Abel", At: b.now}, {ID: "j2", Visibility: connectors.Internal, Body: "psst", Author: "Abel", At: b.now}}}
+	news := ledger.Arrival{
+		RemoteState: "In Progress", Outcome: merge.Outcome{Take: incident.Values{incident.FieldState: "IN_PROGRESS"}},
+		Messages: []connectors.JournalEntry{{ID: "j1", Visibility: connectors.Public, Body: "We are looking", Author: "Abel", At: b.now}, {ID: "j2", Visibility: connectors.Internal, Body: "psst", Author: "Abel", At: b.now}},
+	}
 	b.take(lease, []string{"j1", "j2"}, news)
 	b.take(lease, []string{"j1", "j2"}, news) // the same news again
 	if got := b.kinds(i.ID); !cmp.Equal(got, []string{"REPORTED", "ESCALATED", "ESCALATED", "TICKET_OPENED", "CHANGED", "COMMENTED", "COMMENTED"}) {
@@ -501,8 +511,10 @@ func TestAVendorsValueWithdrawsTheWaitingOne(t *testing.T) {
 	link := b.escalate(i, "snow")
 	b.opened(b.next(b.system))
 	b.retitle(i.ID, "ours")
-	b.take(b.lease(link), nil, ledger.Arrival{Outcome: merge.Outcome{Take: incident.Values{incident.FieldTitle: "theirs"},
-		Conflicts: []merge.Conflict{{Field: incident.FieldTitle, Base: "Printer", Hub: "ours", Remote: "theirs", Winner: merge.Vendor, Rule: "title belongs to the vendor"}}}})
+	b.take(b.lease(link), nil, ledger.Arrival{Outcome: merge.Outcome{
+		Take:      incident.Values{incident.FieldTitle: "theirs"},
+		Conflicts: []merge.Conflict{{Field: incident.FieldTitle, Base: "Printer", Hub: "ours", Remote: "theirs", Winner: merge.Vendor, Rule: "title belongs to the vendor"}},
+	}})
 	if p := scan[string](b, `SELECT payload::text FROM delivery WHERE kind = 'UPDATE'`); p != "{}" {
 		t.Errorf("the overruled value still waits to be sent: %s", p)
 	}
@@ -557,4 +569,36 @@ func TestExchangesOfATransactionThatFailedAreNobodys(t *testing.T) {
 	if got := scan[string](b, `SELECT state FROM delivery`); got != "PENDING" {
 		t.Errorf("the delivery is %s", got)
 	}
+}
+
+func TestALeaseIsRenewedByItsHolderAlone(t *testing.T) {
+	b := setup(t)
+	b.escalate(b.open(), "snow")
+	x := b.next(b.system)
+	left := func() float64 {
+		return scan[float64](b, `SELECT extract(epoch FROM lease_until - clock_timestamp())::float8 FROM lane`)
+	}
+	if err := b.ledger.Renew(t.Context(), x.Lease, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if s := left(); s < 3500 {
+		t.Errorf("after renewing it for an hour the lease lasts %.0f s", s)
+	}
+	// Somebody else took the lane over.
+	b.exec(`UPDATE lane SET lease_until = '-infinity'`)
+	other := b.next(b.system)
+	if err := b.ledger.Renew(t.Context(), x.Lease, time.Hour); !errors.Is(err, ledger.ErrFenced) {
+		t.Errorf("renewing a lost lease: %v, want ErrFenced", err)
+	}
+	if s := left(); s > 100 {
+		t.Errorf("the new holder's lease lasts %.0f s: the old one renewed it", s)
+	}
+	// A lane that was given back is free, whatever its last token says.
+	if err := b.ledger.Settle(t.Context(), other, ledger.Settlement{State: ledger.StatePending, RetryAt: b.now}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.ledger.Renew(t.Context(), other.Lease, time.Hour); !errors.Is(err, ledger.ErrFenced) {
+		t.Errorf("renewing a lease that was given back: %v, want ErrFenced", err)
+	}
+	b.next(b.system)
 }

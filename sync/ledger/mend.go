@@ -49,8 +49,10 @@ func (l *Ledger) revive(ctx context.Context, v auth.Viewer, actor Actor, id inci
 		}
 		at := l.now()
 		i := incidentOf(row)
-		if _, _, err := l.write(ctx, q, change{kind: kind, visibility: incident.Internal, actor: actor, before: i, after: i, about: out.Link,
-			detail: map[string]any{"delivery": out.ID, "kind": out.Kind, "error": out.Error}}, at); err != nil {
+		if _, _, err := l.write(ctx, q, change{
+			kind: kind, visibility: incident.Internal, actor: actor, before: i, after: i, about: out.Link,
+			detail: map[string]any{"delivery": out.ID, "kind": out.Kind, "error": out.Error},
+		}, at); err != nil {
 			return err
 		}
 		p := db.ReviveDeliveryParams{OrganisationID: found.OrganisationID, ID: id.UUID, State: string(to), At: at}

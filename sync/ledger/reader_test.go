@@ -36,6 +36,7 @@ func (s *statements) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.Tra
 	s.all++
 	return ctx
 }
+
 func (s *statements) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,8 +99,10 @@ func TestReadersSeeWhatTheyMay(t *testing.T) {
 	b.say(i.ID, "public")
 	link := b.escalate(i, "snow")
 	note := incident.Comment{ID: incident.NewCommentID(), Visibility: incident.Internal, Body: "note", Author: "Ada", At: b.now}
-	if _, err := b.ledger.Append(t.Context(), ledger.Append{Viewer: b.agent, Actor: ledger.Actor{Kind: ledger.Person, Name: "Ada"}, Incident: i.ID,
-		Decide: func(d *ledger.Draft) error { d.Comment = &note; return nil }}); err != nil {
+	if _, err := b.ledger.Append(t.Context(), ledger.Append{
+		Viewer: b.agent, Actor: ledger.Actor{Kind: ledger.Person, Name: "Ada"}, Incident: i.ID,
+		Decide: func(d *ledger.Draft) error { d.Comment = &note; return nil },
+	}); err != nil {
 		t.Fatal(err)
 	}
 	reader := ledger.NewReader(b.db)
@@ -248,7 +251,7 @@ func TestPlansAtSize(t *testing.T) {
 		INSERT INTO external_system (key, name, connector, desk_id, url) VALUES ('s', 'S', 'c', 1, '');
 		INSERT INTO system_organisation (organisation_id, system_id) SELECT id, 1 FROM organisation;
 		INSERT INTO incident (organisation_id, id, version, title, description, state, opened_at, updated_at)
-		SELECT CASE WHEN n % 2 = 0 THEN 1 ELSE 2 + n % 19 END, gen_random_uuid(), 2, 't', 'd', CASE WHEN n % 25 = 0 THEN 'IN_PROGRESS' ELSE 'CLOSED' END,
+		SELECT CASE WHEN n % 2 = 0 THEN 1 ELSE 2 + n % 19 END, gen_random_uuid(), 2, 't', 'd', CASE WHEN n % 5 < 2 THEN 'IN_PROGRESS' ELSE 'CLOSED' END,
 		       timestamptz '2026-01-01' + n * interval '1 minute', timestamptz '2026-01-01' + n * interval '1 minute' FROM generate_series(1, 20000) n;
 		INSERT INTO ledger_entry (organisation_id, incident_id, version, kind, actor_kind, actor, at)
 		SELECT organisation_id, id, 1, 'REPORTED', 'PERSON', 'A', opened_at FROM incident;

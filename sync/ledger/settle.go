@@ -98,8 +98,10 @@ func (l *Ledger) tells(x Exchange, s Settlement) []change {
 		}
 	}
 	if s.State == StateDead {
-		out = append(out, change{kind: DeliveryFailed, visibility: incident.Internal,
-			detail: map[string]any{"delivery": x.Delivery.ID, "kind": x.Delivery.Kind, "errorKind": s.ErrorKind, "error": s.Error}})
+		out = append(out, change{
+			kind: DeliveryFailed, visibility: incident.Internal,
+			detail: map[string]any{"delivery": x.Delivery.ID, "kind": x.Delivery.Kind, "errorKind": s.ErrorKind, "error": s.Error},
+		})
 	}
 	return out
 }
@@ -138,8 +140,10 @@ func (l *Ledger) settle(ctx context.Context, q *db.Queries, x Exchange, s Settle
 	if due.IsZero() {
 		due = at
 	}
-	return q.ReleaseLane(ctx, db.ReleaseLaneParams{OrganisationID: int64(x.Organisation), LinkID: x.Lease.Link.UUID, LeaseToken: x.Token,
-		Held: s.State == StateDead, DueAt: due})
+	return q.ReleaseLane(ctx, db.ReleaseLaneParams{
+		OrganisationID: int64(x.Organisation), LinkID: x.Lease.Link.UUID, LeaseToken: x.Token,
+		Held: s.State == StateDead, DueAt: due,
+	})
 }
 
 // note takes over what a ticket says of itself. The version is not among it: only a reader who has looked at
@@ -176,8 +180,10 @@ func (l *Link) park(f incident.Field, reason string) {
 }
 
 func (l Link) params() db.UpdateLinkParams {
-	p := db.UpdateLinkParams{OrganisationID: int64(l.Organisation), ID: l.ID.UUID, Number: l.Number, Url: l.URL, RemoteVersion: l.RemoteVersion,
-		RemoteState: l.RemoteState, Base: object(l.Base), Parked: object(l.Parked), JournalMark: string(l.JournalMark), Gone: string(l.Gone), LastSyncedAt: timePtr(l.LastSyncedAt)}
+	p := db.UpdateLinkParams{
+		OrganisationID: int64(l.Organisation), ID: l.ID.UUID, Number: l.Number, Url: l.URL, RemoteVersion: l.RemoteVersion,
+		RemoteState: l.RemoteState, Base: object(l.Base), Parked: object(l.Parked), JournalMark: string(l.JournalMark), Gone: string(l.Gone), LastSyncedAt: timePtr(l.LastSyncedAt),
+	}
 	if l.ExternalID != "" {
 		id := string(l.ExternalID)
 		p.ExternalID = &id

@@ -252,8 +252,10 @@ func (w *arrivalWriter) push(ctx context.Context, fields []incident.Field) error
 	for _, f := range fields {
 		values[f] = is[f]
 	}
-	after, n, err := w.ledger.write(ctx, w.q, change{kind: TicketChanged, visibility: incident.Internal, actor: Actor{Kind: Hub, Name: "Liaison"}, before: w.now, after: w.now,
-		about: w.lease.Link, only: []incident.LinkID{w.lease.Link}, deliver: UpdateTicket, payload: values, detail: map[string]any{"pushed": fields}}, w.at)
+	after, n, err := w.ledger.write(ctx, w.q, change{
+		kind: TicketChanged, visibility: incident.Internal, actor: Actor{Kind: Hub, Name: "Liaison"}, before: w.now, after: w.now,
+		about: w.lease.Link, only: []incident.LinkID{w.lease.Link}, deliver: UpdateTicket, payload: values, detail: map[string]any{"pushed": fields},
+	}, w.at)
 	if err != nil {
 		return err
 	}

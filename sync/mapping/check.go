@@ -131,8 +131,9 @@ func hubValues(f incident.Field) []string {
 		return texts(incident.Impacts())
 	case incident.FieldUrgency:
 		return texts(incident.Urgencies())
+	default:
+		return nil
 	}
-	return nil
 }
 
 func texts[S ~string](words []S) []string {
@@ -289,7 +290,7 @@ func other(words connectors.Fields) bool {
 // leaves alone.
 func (c *checker) readBack(t *table) {
 	for _, r := range t.rows {
-		if !r.writes() || !c.writable(t, r) {
+		if !r.writes() || !c.writable(r) {
 			continue
 		}
 		expect := c.m.expected(t, r.constants())
@@ -321,7 +322,7 @@ func (c *checker) sameWords(t *table, r *row, u string) bool {
 }
 
 // writable checks the words that one row writes.
-func (c *checker) writable(t *table, r *row) bool {
+func (c *checker) writable(r *row) bool {
 	before := len(c.problems)
 	if r.write != nil && len(r.write) == 0 {
 		c.fail(r.at, "name what is written, or remove write:", "write: is empty")

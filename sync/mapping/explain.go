@@ -193,6 +193,7 @@ func (e Explained) String() string {
 			at = ""
 		}
 		return strings.ToLower(string(e.Verdict)) + at + ": " + e.Why
+	case Translated:
 	}
 	out := fmt.Sprintf("%q = %s%s", e.Value, words, at)
 	if e.Label != "" {

@@ -166,8 +166,10 @@ func Load(name string, data []byte) (*Mapping, error) {
 func Overlay(base *Mapping, name string, data []byte) (*Mapping, error) {
 	own, problems := parse(name, data)
 	if own != nil && own.vendor != "" && own.vendor != base.vendor {
-		problems = append(problems, Problem{File: name, Problem: fmt.Sprintf("the file is for %q but lies over a mapping for %q", own.vendor, base.vendor),
-			Remedy: "name this file in a system of its own vendor, or leave vendor: out"})
+		problems = append(problems, Problem{
+			File: name, Problem: fmt.Sprintf("the file is for %q but lies over a mapping for %q", own.vendor, base.vendor),
+			Remedy: "name this file in a system of its own vendor, or leave vendor: out",
+		})
 	}
 	if len(problems) > 0 {
 		return nil, problems.sorted()

@@ -45,14 +45,6 @@ func (p Problems) Unwrap() []error {
 	return out
 }
 
-// err is p as an error, nil when there is no fault.
-func (p Problems) err() error {
-	if len(p) == 0 {
-		return nil
-	}
-	return p
-}
-
 func (p Problems) sorted() Problems {
 	slices.SortStableFunc(p, func(a, b Problem) int {
 		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))

@@ -57,17 +57,23 @@ func TestServiceNowWrites(t *testing.T) {
 		"on hold":         {incident.Values{incident.FieldState: "ON_HOLD/AWAITING_VENDOR"}, connectors.Fields{"state": "3", "hold_reason": "4"}},
 		"no reason":       {incident.Values{incident.FieldState: "ON_HOLD"}, connectors.Fields{"state": "3", "hold_reason": ""}},
 		// The data policy wants state, code and notes in one write (section 8).
-		"resolved": {incident.Values{incident.FieldState: "RESOLVED", incident.FieldResolution: "Replaced the switch."},
-			connectors.Fields{"state": "6", "close_code": "Solution provided", "close_notes": "Replaced the switch."}},
-		"resolved without a text": {incident.Values{incident.FieldState: "RESOLVED", incident.FieldResolution: ""},
-			connectors.Fields{"state": "6", "close_code": "Solution provided", "close_notes": "Resolved."}},
+		"resolved": {
+			incident.Values{incident.FieldState: "RESOLVED", incident.FieldResolution: "Replaced the switch."},
+			connectors.Fields{"state": "6", "close_code": "Solution provided", "close_notes": "Replaced the switch."},
+		},
+		"resolved without a text": {
+			incident.Values{incident.FieldState: "RESOLVED", incident.FieldResolution: ""},
+			connectors.Fields{"state": "6", "close_code": "Solution provided", "close_notes": "Resolved."},
+		},
 		"cancelled": {incident.Values{incident.FieldState: "CANCELLED"}, connectors.Fields{"state": "8"}},
 		// A priority alone has no lasting effect: impact and urgency are written.
 		"critical": {incident.Values{incident.FieldPriority: "P1"}, connectors.Fields{"impact": "1", "urgency": "1"}},
 		"planning": {incident.Values{incident.FieldPriority: "P5"}, connectors.Fields{"impact": "3", "urgency": "3"}},
 		"none":     {incident.Values{incident.FieldPriority: "NONE"}, connectors.Fields{}},
-		"texts": {incident.Values{incident.FieldTitle: "No\nnetwork", incident.FieldDescription: "a\nb"},
-			connectors.Fields{"short_description": "No network", "description": "a\nb"}},
+		"texts": {
+			incident.Values{incident.FieldTitle: "No\nnetwork", incident.FieldDescription: "a\nb"},
+			connectors.Fields{"short_description": "No network", "description": "a\nb"},
+		},
 	} {
 		if diff := cmp.Diff(tt.want, m.Write(tt.values, tt.values).Fields()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -60,97 +60,133 @@ func TestRules(t *testing.T) {
 		want    merge.Outcome
 	}{
 		"nothing changed": {
-			base: base("NEW", state("1", "")), hub: "NEW", remote: state("1", "")},
+			base: base("NEW", state("1", "")), hub: "NEW", remote: state("1", ""),
+		},
 		"only the hub changed": {
-			base: base("NEW", state("1", "")), hub: "IN_PROGRESS", remote: state("1", "")},
+			base: base("NEW", state("1", "")), hub: "IN_PROGRESS", remote: state("1", ""),
+		},
 		"only the vendor changed": {
 			base: base("NEW", state("1", "")), hub: "NEW", remote: state("2", ""),
-			want: merge.Outcome{Take: incident.Values{field: "IN_PROGRESS"}, Agreed: base("IN_PROGRESS", state("2", ""))}},
+			want: merge.Outcome{Take: incident.Values{field: "IN_PROGRESS"}, Agreed: base("IN_PROGRESS", state("2", ""))},
+		},
 		"the vendor's reason alone changed": {
 			base: base("ON_HOLD/AWAITING_VENDOR", state("3", "4")), hub: "ON_HOLD/AWAITING_VENDOR", remote: state("3", "5"),
-			want: merge.Outcome{Take: incident.Values{field: "ON_HOLD/AWAITING_CHANGE"}, Agreed: base("ON_HOLD/AWAITING_CHANGE", state("3", "5"))}},
+			want: merge.Outcome{Take: incident.Values{field: "ON_HOLD/AWAITING_CHANGE"}, Agreed: base("ON_HOLD/AWAITING_CHANGE", state("3", "5"))},
+		},
 		"a shared word that did not change leaves ours alone": {
-			base: base("ASSIGNED", state("1", "")), hub: "ASSIGNED", remote: state("1", "")},
+			base: base("ASSIGNED", state("1", "")), hub: "ASSIGNED", remote: state("1", ""),
+		},
 		"a shared word that changed beside the point leaves ours alone": {
 			base: base("ASSIGNED", state("1", "")), hub: "ASSIGNED", remote: state("1", "4"),
-			want: merge.Outcome{Agreed: base("ASSIGNED", state("1", "4"))}},
+			want: merge.Outcome{Agreed: base("ASSIGNED", state("1", "4"))},
+		},
 		"the vendor went back to the shared word": {
 			base: base("IN_PROGRESS", state("2", "")), hub: "ASSIGNED", remote: state("1", ""), pending: true,
-			want: merge.Outcome{Agreed: base("ASSIGNED", state("1", ""))}},
+			want: merge.Outcome{Agreed: base("ASSIGNED", state("1", ""))},
+		},
 		"both changed to the same": {
 			base: base("NEW", state("1", "")), hub: "RESOLVED", remote: state("6", ""), pending: true,
-			want: merge.Outcome{Agreed: base("RESOLVED", state("6", ""))}},
+			want: merge.Outcome{Agreed: base("RESOLVED", state("6", ""))},
+		},
 		"other words for the base, our change still waits": {
 			base: base("IN_PROGRESS", state("2", "")), hub: "RESOLVED", remote: state("2", "1"), pending: true,
-			want: merge.Outcome{Agreed: base("IN_PROGRESS", state("2", "1"))}},
+			want: merge.Outcome{Agreed: base("IN_PROGRESS", state("2", "1"))},
+		},
 		"conflict, the vendor owns": {
 			base: base("NEW", state("1", "")), hub: "RESOLVED", remote: state("2", ""), pending: true,
 			want: merge.Outcome{
 				Take: incident.Values{field: "IN_PROGRESS"}, Agreed: base("IN_PROGRESS", state("2", "")),
-				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Winner: merge.Vendor, Rule: "both sides changed state; the vendor owns it"}}}},
+				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Winner: merge.Vendor, Rule: "both sides changed state; the vendor owns it"}},
+			},
+		},
 		"conflict, the hub owns and its delivery waits": {
 			base: base("NEW", state("1", "")), hub: "RESOLVED", remote: state("2", ""), owner: merge.Hub, pending: true,
 			want: merge.Outcome{
 				Agreed:    base("NEW", state("2", "")),
-				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Winner: merge.Hub, Rule: "both sides changed state; the hub owns it"}}}},
+				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Winner: merge.Hub, Rule: "both sides changed state; the hub owns it"}},
+			},
+		},
 		"conflict, the hub owns and nothing waits": {
 			base: base("NEW", state("1", "")), hub: "RESOLVED", remote: state("2", ""), owner: merge.Hub,
 			want: merge.Outcome{
 				Agreed: base("NEW", state("2", "")), Push: []incident.Field{field},
-				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Winner: merge.Hub, Rule: "both sides changed state; the hub owns it"}}}},
+				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Winner: merge.Hub, Rule: "both sides changed state; the hub owns it"}},
+			},
+		},
 		"a won conflict is not brought up again": {
-			base: base("NEW", state("2", "")), hub: "RESOLVED", remote: state("2", ""), owner: merge.Hub},
+			base: base("NEW", state("2", "")), hub: "RESOLVED", remote: state("2", ""), owner: merge.Hub,
+		},
 		"conflict with a value that the hub may not take": {
 			base: base("NEW", state("1", "")), hub: "CLOSED", remote: state("2", ""), accepts: closed,
 			want: merge.Outcome{
 				Agreed: base("NEW", state("2", "")), Push: []incident.Field{field},
-				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "CLOSED", Remote: "IN_PROGRESS", Winner: merge.Hub,
-					Rule: "both sides changed state; the vendor owns it, but its value cannot be taken: an incident that is CLOSED cannot become IN_PROGRESS"}}}},
+				Conflicts: []merge.Conflict{{
+					Field: field, Base: "NEW", Hub: "CLOSED", Remote: "IN_PROGRESS", Winner: merge.Hub,
+					Rule: "both sides changed state; the vendor owns it, but its value cannot be taken: an incident that is CLOSED cannot become IN_PROGRESS",
+				}},
+			},
+		},
 		"a value that the hub may not take": {
 			base: base("CLOSED", state("7", "")), hub: "CLOSED", remote: state("2", ""), accepts: closed,
-			want: merge.Outcome{Parked: map[incident.Field]string{field: `the vendor's value "IN_PROGRESS" cannot be taken: an incident that is CLOSED cannot become IN_PROGRESS`}}},
+			want: merge.Outcome{Parked: map[incident.Field]string{field: `the vendor's value "IN_PROGRESS" cannot be taken: an incident that is CLOSED cannot become IN_PROGRESS`}},
+		},
 		"the vendor took it back": {
 			base: base("CLOSED", state("7", "")), hub: "CLOSED", remote: state("7", ""), parked: "cannot be taken",
-			want: merge.Outcome{Freed: []incident.Field{field}}},
+			want: merge.Outcome{Freed: []incident.Field{field}},
+		},
 		"an unknown word": {
 			base: base("NEW", state("1", "")), hub: "NEW", remote: state("9", ""),
-			want: merge.Outcome{Parked: map[incident.Field]string{field: `state "9" with hold_reason "" is in no row of servicenow/mapping.yaml; add a row under states:`}}},
+			want: merge.Outcome{Parked: map[incident.Field]string{field: `state "9" with hold_reason "" is in no row of servicenow/mapping.yaml; add a row under states:`}},
+		},
 		"a known word after an unknown one": {
 			base: base("NEW", state("1", "")), hub: "NEW", remote: state("2", ""), parked: "unknown",
-			want: merge.Outcome{Take: incident.Values{field: "IN_PROGRESS"}, Agreed: base("IN_PROGRESS", state("2", "")), Freed: []incident.Field{field}}},
+			want: merge.Outcome{Take: incident.Values{field: "IN_PROGRESS"}, Agreed: base("IN_PROGRESS", state("2", "")), Freed: []incident.Field{field}},
+		},
 		"the old word after an unknown one": {
 			base: base("NEW", state("1", "")), hub: "NEW", remote: state("1", ""), parked: "unknown",
-			want: merge.Outcome{Freed: []incident.Field{field}}},
+			want: merge.Outcome{Freed: []incident.Field{field}},
+		},
 		"ours could not be written, theirs is as it was": {
 			base: base("NEW", state("1", "")), hub: "ON_HOLD/CUSTOMER_DEFERRAL", remote: state("1", ""), parked: "not written",
-			want: merge.Outcome{Parked: map[incident.Field]string{field: "not written"}}},
+			want: merge.Outcome{Parked: map[incident.Field]string{field: "not written"}},
+		},
 		"no base: a fresh ticket's own value is nobody's change": {
 			hub: "IN_PROGRESS", remote: state("1", ""),
-			want: merge.Outcome{Agreed: base("IN_PROGRESS", state("1", ""))}},
+			want: merge.Outcome{Agreed: base("IN_PROGRESS", state("1", ""))},
+		},
 		"no base, ours could not be written": {
 			hub: "ON_HOLD/CUSTOMER_DEFERRAL", remote: state("1", ""), parked: "not written",
-			want: merge.Outcome{Agreed: base("NEW", state("1", "")), Parked: map[incident.Field]string{field: "not written"}}},
+			want: merge.Outcome{Agreed: base("NEW", state("1", "")), Parked: map[incident.Field]string{field: "not written"}},
+		},
 		"no base, an unknown word": {
 			hub: "NEW", remote: state("9", ""),
-			want: merge.Outcome{Agreed: base("NEW", state("9", "")), Parked: map[incident.Field]string{field: `state "9" with hold_reason "" is in no row of servicenow/mapping.yaml; add a row under states:`}}},
+			want: merge.Outcome{Agreed: base("NEW", state("9", "")), Parked: map[incident.Field]string{field: `state "9" with hold_reason "" is in no row of servicenow/mapping.yaml; add a row under states:`}},
+		},
 		"a base of what was written is completed": {
 			base: base("IN_PROGRESS", connectors.Fields{"state": "2"}), hub: "IN_PROGRESS", remote: state("2", ""),
-			want: merge.Outcome{Agreed: base("IN_PROGRESS", state("2", ""))}},
+			want: merge.Outcome{Agreed: base("IN_PROGRESS", state("2", ""))},
+		},
 		"a base of what was written is compared on it": {
 			base: base("IN_PROGRESS", connectors.Fields{"state": "2"}), hub: "IN_PROGRESS", remote: state("6", ""),
-			want: merge.Outcome{Take: incident.Values{field: "RESOLVED"}, Agreed: base("RESOLVED", state("6", ""))}},
+			want: merge.Outcome{Take: incident.Values{field: "RESOLVED"}, Agreed: base("RESOLVED", state("6", ""))},
+		},
 		"a base of other vendor fields tells nothing": {
 			base: base("NEW", connectors.Fields{"u_state": "a"}), hub: "NEW", remote: state("2", ""),
-			want: merge.Outcome{Take: incident.Values{field: "IN_PROGRESS"}, Agreed: base("IN_PROGRESS", state("2", ""))}},
+			want: merge.Outcome{Take: incident.Values{field: "IN_PROGRESS"}, Agreed: base("IN_PROGRESS", state("2", ""))},
+		},
 		"a base that names more than is read now is compared on the rest": {
-			base: base("NEW", connectors.Fields{"state": "1", "hold_reason": "", "u_stage": "a"}), hub: "NEW", remote: state("1", "")},
+			base: base("NEW", connectors.Fields{"state": "1", "hold_reason": "", "u_stage": "a"}), hub: "NEW", remote: state("1", ""),
+		},
 		"not read": {
-			base: base("NEW", state("1", "")), hub: "NEW", remote: connectors.Fields{"state": "2"}},
+			base: base("NEW", state("1", "")), hub: "NEW", remote: connectors.Fields{"state": "2"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			in := merge.Input{Base: tt.base, Hub: incident.Values{field: tt.hub}, Remote: m.Read(tt.remote), Owner: m.Owner,
-				Pending: func(incident.Field) bool { return tt.pending }, Accepts: tt.accepts}
+			in := merge.Input{
+				Base: tt.base, Hub: incident.Values{field: tt.hub}, Remote: m.Read(tt.remote), Owner: m.Owner,
+				Pending: func(incident.Field) bool { return tt.pending }, Accepts: tt.accepts,
+			}
 			if tt.owner != "" {
 				in.Owner = func(incident.Field) merge.Owner { return tt.owner }
 			}
@@ -201,49 +237,63 @@ func TestSettle(t *testing.T) {
 	}{
 		"as written": {
 			sent: incident.Values{field: "ASSIGNED"}, answer: state("1", ""),
-			agreed: map[incident.Field]merge.Base{field: {Hub: "ASSIGNED", Vendor: state("1", "")}}},
+			agreed: map[incident.Field]merge.Base{field: {Hub: "ASSIGNED", Vendor: state("1", "")}},
+		},
 		"the answer shows only what was written": {
 			sent: incident.Values{field: "IN_PROGRESS"}, answer: connectors.Fields{"state": "2"},
-			agreed: map[incident.Field]merge.Base{field: {Hub: "IN_PROGRESS", Vendor: connectors.Fields{"state": "2"}}}},
+			agreed: map[incident.Field]merge.Base{field: {Hub: "IN_PROGRESS", Vendor: connectors.Fields{"state": "2"}}},
+		},
 		"a priority is known by what it is computed from": {
 			sent: incident.Values{incident.FieldPriority: "P2"}, answer: connectors.Fields{"impact": "1", "urgency": "2"},
-			agreed: map[incident.Field]merge.Base{incident.FieldPriority: {Hub: "P2", Vendor: connectors.Fields{"priority": "2"}}}},
+			agreed: map[incident.Field]merge.Base{incident.FieldPriority: {Hub: "P2", Vendor: connectors.Fields{"priority": "2"}}},
+		},
 		"the resolution goes along with the state": {
 			sent:   incident.Values{field: "RESOLVED", incident.FieldResolution: ""},
 			answer: connectors.Fields{"state": "6", "hold_reason": "", "close_code": "Solution provided", "close_notes": "Resolved."},
 			agreed: map[incident.Field]merge.Base{
 				field:                    {Hub: "RESOLVED", Vendor: state("6", "")},
-				incident.FieldResolution: {Hub: "", Vendor: connectors.Fields{"close_notes": "Resolved."}}}},
+				incident.FieldResolution: {Hub: "", Vendor: connectors.Fields{"close_notes": "Resolved."}},
+			},
+		},
 		"a rule put the old value back": {
 			before: map[incident.Field]merge.Base{field: {Hub: "NEW", Vendor: state("1", "")}},
-			sent:   incident.Values{field: "IN_PROGRESS"}, answer: state("1", ""), overrule: field},
+			sent:   incident.Values{field: "IN_PROGRESS"}, answer: state("1", ""), overrule: field,
+		},
 		"the same, seen in part": {
 			before: map[incident.Field]merge.Base{field: {Hub: "NEW", Vendor: state("1", "")}},
-			sent:   incident.Values{field: "IN_PROGRESS"}, answer: connectors.Fields{"state": "1"}, overrule: field},
+			sent:   incident.Values{field: "IN_PROGRESS"}, answer: connectors.Fields{"state": "1"}, overrule: field,
+		},
 		"somebody else was there": {
 			before: map[incident.Field]merge.Base{field: {Hub: "NEW", Vendor: state("1", "")}},
 			sent:   incident.Values{field: "IN_PROGRESS"}, answer: state("6", ""), open: []incident.Field{field},
-			agreed: map[incident.Field]merge.Base{field: {Hub: "IN_PROGRESS", Vendor: connectors.Fields{"state": "2"}}}},
+			agreed: map[incident.Field]merge.Base{field: {Hub: "IN_PROGRESS", Vendor: connectors.Fields{"state": "2"}}},
+		},
 		"trimmed": {
 			sent: incident.Values{incident.FieldTitle: "Printer "}, answer: connectors.Fields{"short_description": "Printer"},
-			agreed: map[incident.Field]merge.Base{incident.FieldTitle: {Hub: "Printer ", Vendor: connectors.Fields{"short_description": "Printer"}}}},
+			agreed: map[incident.Field]merge.Base{incident.FieldTitle: {Hub: "Printer ", Vendor: connectors.Fields{"short_description": "Printer"}}},
+		},
 		"cut shorter than documented": {
 			sent: incident.Values{incident.FieldTitle: long}, answer: connectors.Fields{"short_description": long[:80]},
-			agreed: map[incident.Field]merge.Base{incident.FieldTitle: {Hub: long, Vendor: connectors.Fields{"short_description": long[:80]}}}},
+			agreed: map[incident.Field]merge.Base{incident.FieldTitle: {Hub: long, Vendor: connectors.Fields{"short_description": long[:80]}}},
+		},
 		"rewritten": {
 			before: map[incident.Field]merge.Base{incident.FieldTitle: {Hub: "Printer", Vendor: connectors.Fields{"short_description": "Printer"}}},
 			sent:   incident.Values{incident.FieldTitle: html}, answer: connectors.Fields{"short_description": "The printer on the second floor jams"},
 			open:   []incident.Field{incident.FieldTitle},
-			agreed: map[incident.Field]merge.Base{incident.FieldTitle: {Hub: html, Vendor: connectors.Fields{"short_description": html}}}},
+			agreed: map[incident.Field]merge.Base{incident.FieldTitle: {Hub: html, Vendor: connectors.Fields{"short_description": html}}},
+		},
 		"not written: the vendor's start value is nobody's change": {
 			sent: incident.Values{incident.FieldPriority: "NONE"}, answer: connectors.Fields{"priority": "5"},
-			agreed: map[incident.Field]merge.Base{incident.FieldPriority: {Hub: "NONE", Vendor: connectors.Fields{"priority": "5"}}}},
+			agreed: map[incident.Field]merge.Base{incident.FieldPriority: {Hub: "NONE", Vendor: connectors.Fields{"priority": "5"}}},
+		},
 		"could not be written: still to be told": {
 			sent: incident.Values{field: "ON_HOLD/CUSTOMER_DEFERRAL"}, answer: state("1", ""),
-			agreed: map[incident.Field]merge.Base{field: {Hub: "NEW", Vendor: state("1", "")}}},
+			agreed: map[incident.Field]merge.Base{field: {Hub: "NEW", Vendor: state("1", "")}},
+		},
 		"written and never read": {
 			sent: incident.Values{incident.FieldDescription: "a"}, answer: connectors.Fields{},
-			agreed: map[incident.Field]merge.Base{incident.FieldDescription: {Hub: "a", Vendor: connectors.Fields{"description": "a"}}}},
+			agreed: map[incident.Field]merge.Base{incident.FieldDescription: {Hub: "a", Vendor: connectors.Fields{"description": "a"}}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -267,8 +317,10 @@ func TestSent(t *testing.T) {
 	m := vendorMapping(t, "servicenow")
 	hub := incident.Values{field: "ASSIGNED", incident.FieldTitle: "a", incident.FieldPriority: "NONE"}
 	base := merge.Sent(m.Write(hub, hub))
-	out := merge.Merge(merge.Input{Base: base, Hub: hub, Owner: m.Owner,
-		Remote: m.Read(connectors.Fields{"state": "2", "hold_reason": "", "short_description": "a", "priority": "5"})})
+	out := merge.Merge(merge.Input{
+		Base: base, Hub: hub, Owner: m.Owner,
+		Remote: m.Read(connectors.Fields{"state": "2", "hold_reason": "", "short_description": "a", "priority": "5"}),
+	})
 	if diff := cmp.Diff(incident.Values{field: "IN_PROGRESS"}, out.Take); diff != "" {
 		t.Errorf("taken (-want +got):\n%s", diff)
 	}

@@ -7,6 +7,6 @@
 // only when nothing is found after the system's settle window is it sent again. One function, failed, decides
 // from an error's kind what happens next.
 //
-// Any number of workers, in any number of processes, may run at once: lanes are shared by leases, and a worker
-// whose lease has ended cannot settle anything.
+// Any number of workers, in any number of processes, may run at once: lanes are shared by leases, which a worker renews
+// while it works, and a worker whose lease has ended cannot settle anything.
 package outbound

@@ -81,8 +81,10 @@ func (w *Worker) opened(ctx context.Context, x ledger.Exchange, ticket connector
 // settled is the end of a write: what the ticket holds now, compared with what it was told.
 func (w *Worker) settled(x ledger.Exchange, written mapping.Written, ticket connectors.Ticket, duplicates []connectors.ExternalID) ledger.Settlement {
 	came := merge.Settle(w.system.Mapping, x.Link.Base, written, ticket.Fields)
-	s := ledger.Settlement{State: ledger.StateDelivered, Ticket: &ticket, RemoteState: w.system.Mapping.Read(ticket.Fields).State,
-		Agreed: came.Agreed, Parked: written.Parked, Duplicates: duplicates}
+	s := ledger.Settlement{
+		State: ledger.StateDelivered, Ticket: &ticket, RemoteState: w.system.Mapping.Read(ticket.Fields).State,
+		Agreed: came.Agreed, Parked: written.Parked, Duplicates: duplicates,
+	}
 	maps.Copy(s.Parked, came.Overruled)
 	return s
 }
@@ -255,8 +257,10 @@ func (w *Worker) failed(ctx context.Context, x ledger.Exchange, err error) ledge
 // stillUnknown keeps asking: a search that failed says nothing about the write.
 func (w *Worker) stillUnknown(x ledger.Exchange, err error) ledger.Settlement {
 	wait := w.opts.Backoff.after(x.Delivery.Attempts)
-	return ledger.Settlement{State: ledger.StateUnknown, ErrorKind: connectors.Unknown.String(),
-		Error: "the answer was lost, and asking the vendor failed: " + err.Error(), RetryAt: w.in(max(wait, retryAfter(err)))}
+	return ledger.Settlement{
+		State: ledger.StateUnknown, ErrorKind: connectors.Unknown.String(),
+		Error: "the answer was lost, and asking the vendor failed: " + err.Error(), RetryAt: w.in(max(wait, retryAfter(err))),
+	}
 }
 
 // notThere is the verdict when the search found nothing: too early to tell, or time to send it again.
@@ -266,8 +270,10 @@ func (w *Worker) notThere(x ledger.Exchange) ledger.Settlement {
 		if next.After(safe) {
 			next = safe
 		}
-		return ledger.Settlement{State: ledger.StateUnknown, ErrorKind: connectors.Unknown.String(), RetryAt: next,
-			Error: "the answer was lost and the vendor does not show it yet; it is sent again only after " + safe.UTC().Format(time.RFC3339)}
+		return ledger.Settlement{
+			State: ledger.StateUnknown, ErrorKind: connectors.Unknown.String(), RetryAt: next,
+			Error: "the answer was lost and the vendor does not show it yet; it is sent again only after " + safe.UTC().Format(time.RFC3339),
+		}
 	}
 	return ledger.Settlement{State: ledger.StatePending}
 }

@@ -19,12 +19,18 @@ type Metrics struct {
 // NewMetrics registers the lanes' metrics.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		exchanges: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "liaison_exchanges_total",
-			Help: "Exchanges with vendors by system, kind of delivery and the delivery's state afterwards."}, []string{"system", "kind", "state"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "liaison_exchange_seconds",
-			Help: "How long an exchange with a vendor took.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 15)}, []string{"system"}),
-		age: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "liaison_delivery_age_seconds",
-			Help: "How old a change was when the vendor had it.", Buckets: prometheus.ExponentialBuckets(0.005, 2.5, 15)}, []string{"system"}),
+		exchanges: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "liaison_exchanges_total",
+			Help: "Exchanges with vendors by system, kind of delivery and the delivery's state afterwards.",
+		}, []string{"system", "kind", "state"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "liaison_exchange_seconds",
+			Help: "How long an exchange with a vendor took.", Buckets: prometheus.ExponentialBuckets(0.002, 2, 15),
+		}, []string{"system"}),
+		age: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "liaison_delivery_age_seconds",
+			Help: "How old a change was when the vendor had it.", Buckets: prometheus.ExponentialBuckets(0.005, 2.5, 15),
+		}, []string{"system"}),
 	}
 	r.MustRegister(m.exchanges, m.seconds, m.age)
 	return m

@@ -123,14 +123,14 @@ func (w *Worker) start(ctx context.Context, free chan struct{}) (int, error) {
 			more = false
 		}
 	}
-	exchanges, err := w.ledger.NextExchanges(ctx, w.system.ID, slots, w.system.Lease())
+	exchanges, err := w.ledger.NextExchanges(ctx, w.system.ID, slots, system.Lease)
 	for range slots - len(exchanges) {
 		free <- struct{}{}
 	}
 	for _, x := range exchanges {
 		go func() {
 			defer func() { free <- struct{}{} }()
-			w.carry(ctx, x)
+			_ = w.carry(ctx, x) // it has logged what went wrong
 		}()
 	}
 	return len(exchanges), err
@@ -138,7 +138,7 @@ func (w *Worker) start(ctx context.Context, free chan struct{}) (int, error) {
 
 // Step carries what is due now, once, and returns how many exchanges that were.
 func (w *Worker) Step(ctx context.Context) (int, error) {
-	exchanges, err := w.ledger.NextExchanges(ctx, w.system.ID, w.system.Concurrency, w.system.Lease())
+	exchanges, err := w.ledger.NextExchanges(ctx, w.system.ID, w.system.Concurrency, system.Lease)
 	if err != nil {
 		return 0, err
 	}
@@ -155,8 +155,10 @@ func (w *Worker) carry(ctx context.Context, x ledger.Exchange) error {
 	ctx, span := otel.Tracer("liaison/sync/outbound").Start(telemetry.Extract(ctx, x.Delivery.Trace), "deliver "+string(x.Delivery.Kind))
 	defer span.End()
 	log := w.log.With("incident", x.Incident.Number, "delivery", x.Delivery.ID, "kind", x.Delivery.Kind)
+	held, release := system.Hold(ctx, func(ctx context.Context, lasts time.Duration) error { return w.ledger.Renew(ctx, x.Lease, lasts) })
+	defer release()
 	began := time.Now()
-	s := w.exchange(ctx, x)
+	s := w.exchange(held, x)
 	s.Actor = w.system.Actor()
 	w.opts.Metrics.observe(w.system.Key, x, s, time.Since(began))
 	// What the vendor has done must be written down even when the hub is told to stop meanwhile.

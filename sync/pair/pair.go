@@ -77,8 +77,10 @@ func New(t testing.TB, change func(*connectors.Config)) *Pair {
 
 func (p *Pair) newSystem(change func(*connectors.Config)) *system.System {
 	p.t.Helper()
-	config := connectors.Config{Key: SystemKey, URL: p.Sim.URL, Timeout: 2 * time.Second, Now: p.Now,
-		Auth: connectors.Credentials{Basic: &connectors.Basic{User: servicenowtest.DefaultUser, Password: connectors.NewSecret(servicenowtest.DefaultPassword)}}}
+	config := connectors.Config{
+		Key: SystemKey, URL: p.Sim.URL, Timeout: 2 * time.Second, Now: p.Now,
+		Auth: connectors.Credentials{Basic: &connectors.Basic{User: servicenowtest.DefaultUser, Password: connectors.NewSecret(servicenowtest.DefaultPassword)}},
+	}
 	if change != nil {
 		change(&config)
 	}
@@ -90,8 +92,10 @@ func (p *Pair) newSystem(change func(*connectors.Config)) *system.System {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return &system.System{ID: 1, Key: SystemKey, Name: "ServiceNow", Connector: connector, Mapping: words, Concurrency: 4,
-		CallTimeout: config.Timeout, SettleWindow: connector.Traits().SettleWindow, PollInterval: 5 * time.Second}
+	return &system.System{
+		ID: 1, Key: SystemKey, Name: "ServiceNow", Connector: connector, Mapping: words, Concurrency: 4,
+		CallTimeout: config.Timeout, SettleWindow: connector.Traits().SettleWindow, PollInterval: 5 * time.Second,
+	}
 }
 
 // restart gives the hub fresh workers, as a new process would have.

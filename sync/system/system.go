@@ -33,9 +33,6 @@ type System struct {
 // Actor is the system as the author of entries.
 func (s *System) Actor() ledger.Actor { return ledger.Actor{Kind: ledger.System, Name: s.Name} }
 
-// Lease is how long a lane is taken for: longer than the calls of one exchange can last.
-func (s *System) Lease() time.Duration { return 8*s.CallTimeout + 30*time.Second }
-
 // Message is a comment as it is written to the vendor. The author is named in the text, because everything the
 // connector writes stands under the integration's own account.
 func Message(c incident.Comment) connectors.Message {

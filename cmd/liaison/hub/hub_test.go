@@ -39,8 +39,10 @@ tokens:
 // start runs a hub on a database of its own against the vendor at the given address.
 func start(t *testing.T, vendor, database, collector string) *hub.Hub {
 	t.Helper()
-	c, err := config.Parse("hub_test.yaml", fmt.Appendf(nil, settings, vendor), config.Options{Environ: []string{"LIAISON_DATABASE_URL=" + database},
-		Connectors: registry.Names(), AllowLiteralSecrets: true})
+	c, err := config.Parse("hub_test.yaml", fmt.Appendf(nil, settings, vendor), config.Options{
+		Environ:    []string{"LIAISON_DATABASE_URL=" + database},
+		Connectors: registry.Names(), AllowLiteralSecrets: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +119,7 @@ func TestOneTraceReachesTheVendor(t *testing.T) {
 	}))
 	t.Cleanup(vendor.Close)
 	var spans sync.Map
-	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		spans.Store(time.Now(), string(body))
 	}))
@@ -175,7 +177,7 @@ func TestReadinessFollowsTheDatabase(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the hub did not recover by itself")
 		}
-		time.Sleep(50 * time.Millisecond) // nothing tells when a pool has healed
+		<-time.After(50 * time.Millisecond) // nothing tells when a pool has healed
 	}
 	ask(t, h, "sam", "", `mutation { reportIncident(input: {description: "after the restart"}) { incident { number } } }`)
 }
@@ -201,7 +203,7 @@ func TestTheFrontPageShowsTheWaysIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing.Body.Close()
-	if missing.StatusCode != 404 {
+	if missing.StatusCode != http.StatusNotFound {
 		t.Errorf("an unknown page answers %d", missing.StatusCode)
 	}
 }

@@ -85,12 +85,12 @@ func (a *account) own(path string) error {
 // canReach tells which folder above dir keeps the account out. It looks at the mode bits, as /root and home
 // folders are closed by them; anything finer PostgreSQL will complain of itself.
 func (a *account) canReach(dir string) error {
-	real, err := filepath.EvalSymlinks(dir)
+	resolved, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	for ; ; real = filepath.Dir(real) {
-		info, err := os.Stat(real)
+	for ; ; resolved = filepath.Dir(resolved) {
+		info, err := os.Stat(resolved)
 		if err != nil {
 			return fmt.Errorf("data directory: %w", err)
 		}
@@ -103,9 +103,9 @@ func (a *account) canReach(dir string) error {
 			enter = 0o010
 		}
 		if info.Mode().Perm()&enter == 0 {
-			return fmt.Errorf("data directory: user %s, who runs PostgreSQL, may not enter %s (mode %04o): set LIAISON_DATA_DIR to a folder outside it, for example /var/lib/liaison, or run chmod o+x %s", a.name, real, info.Mode().Perm(), real)
+			return fmt.Errorf("data directory: user %s, who runs PostgreSQL, may not enter %s (mode %04o): set LIAISON_DATA_DIR to a folder outside it, for example /var/lib/liaison, or run chmod o+x %s", a.name, resolved, info.Mode().Perm(), resolved)
 		}
-		if real == filepath.Dir(real) {
+		if resolved == filepath.Dir(resolved) {
 			return nil
 		}
 	}

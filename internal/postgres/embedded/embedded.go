@@ -213,8 +213,10 @@ func (s *Server) Stop(ctx context.Context) error {
 type Shutdown int
 
 const (
-	Fast      Shutdown = iota // roll back and disconnect everybody, write a checkpoint
-	Immediate                 // end at once, as in a crash; the next start recovers
+	// Fast rolls back and disconnects everybody, and writes a checkpoint.
+	Fast Shutdown = iota
+	// Immediate ends at once, as in a crash; the next start recovers.
+	Immediate
 )
 
 // Restart ends the server and starts it again, with connections refused in between.

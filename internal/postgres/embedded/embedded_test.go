@@ -30,10 +30,10 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(hubVariable); dir != "" {
 		server, err := Start(context.Background(), options(dir))
 		if err != nil {
-			fmt.Println(err)
+			fmt.Fprintln(os.Stdout, err)
 			os.Exit(1)
 		}
-		fmt.Println("ready", server.PID())
+		fmt.Fprintln(os.Stdout, "ready", server.PID())
 		select {}
 	}
 	code := m.Run()
@@ -235,7 +235,7 @@ func hub(t *testing.T, dir string) (process *exec.Cmd, postmaster int) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
 	line := make([]byte, 4096)
 	n, err := out.Read(line)
 	if _, scanErr := fmt.Sscanf(string(line[:n]), "ready %d", &postmaster); scanErr != nil {
@@ -252,8 +252,7 @@ func TestKilledHub(t *testing.T) {
 	if _, err := Start(t.Context(), options(dir)); err == nil || !strings.Contains(err.Error(), strconv.Itoa(process.Process.Pid)) {
 		t.Errorf("a second hub beside process %d: %v", process.Process.Pid, err)
 	}
-	process.Process.Kill()
-	process.Wait()
+	_, _ = process.Process.Kill(), process.Wait()
 	if _, err := os.Stat("/proc/self"); err == nil {
 		waitFor(t, "PostgreSQL goes when its hub was killed", func() bool { return !serves(postmaster, data) })
 	}
@@ -314,7 +313,7 @@ func runAlone(t *testing.T, server *Server) (pid int) {
 	}
 	t.Cleanup(func() {
 		if serves(pid, server.paths.data) {
-			syscall.Kill(pid, syscall.SIGKILL)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	})
 	return pid
@@ -332,7 +331,7 @@ func TestRecycledProcessID(t *testing.T) {
 	if err := innocent.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { innocent.Process.Kill(); innocent.Wait() })
+	t.Cleanup(func() { _, _ = innocent.Process.Kill(), innocent.Wait() })
 	for _, file := range []string{filepath.Join(server.paths.data, "postmaster.pid"), filepath.Join(server.paths.run, ".s.PGSQL.5432.lock")} {
 		text := fmt.Sprintf("%d\n%s\n%d\n5432\n%s\n\n", innocent.Process.Pid, server.paths.data, time.Now().Unix(), server.paths.run)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

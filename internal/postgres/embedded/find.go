@@ -71,8 +71,8 @@ func (s search) run(ctx context.Context) ([]Programs, error) {
 	for _, dir := range path {
 		places = append(places, dir)
 		// Many systems put only a link to one program on the PATH; its folder has the rest.
-		if real, err := filepath.EvalSymlinks(filepath.Join(dir, "postgres")); err == nil {
-			places = append(places, filepath.Dir(real))
+		if resolved, err := filepath.EvalSymlinks(filepath.Join(dir, "postgres")); err == nil {
+			places = append(places, filepath.Dir(resolved))
 		}
 	}
 	for _, pattern := range s.folders {
@@ -87,15 +87,15 @@ func (s search) run(ctx context.Context) ([]Programs, error) {
 	var rejected []string
 	seen := map[string]bool{}
 	for _, place := range places {
-		real, err := filepath.EvalSymlinks(place)
-		if err != nil || seen[real] || !filepath.IsAbs(real) {
+		resolved, err := filepath.EvalSymlinks(place)
+		if err != nil || seen[resolved] || !filepath.IsAbs(resolved) {
 			continue
 		}
-		seen[real] = true
-		programs, problem := inspect(ctx, real)
+		seen[resolved] = true
+		programs, problem := inspect(ctx, resolved)
 		switch {
 		case problem != "":
-			rejected = append(rejected, real+" "+problem)
+			rejected = append(rejected, resolved+" "+problem)
 		case programs.Dir != "":
 			found = append(found, programs)
 		}

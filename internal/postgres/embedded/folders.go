@@ -107,7 +107,8 @@ func lockFolder(dir string) (*os.File, error) {
 		}
 		return nil, &InUseError{Dir: dir, Holder: holder}
 	}
-	if err := file.Truncate(0); err == nil {
+	err = file.Truncate(0)
+	if err == nil {
 		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

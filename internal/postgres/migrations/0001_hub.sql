@@ -131,6 +131,7 @@ CREATE TABLE incident (
 ) WITH (fillfactor = 85);
 CREATE INDEX incident_newest ON incident (organisation_id, opened_at DESC, id DESC);
 CREATE INDEX incident_open_newest ON incident (organisation_id, opened_at DESC, id DESC) WHERE state NOT IN ('CLOSED', 'CANCELLED');
+CREATE INDEX incident_updated ON incident (organisation_id, updated_at DESC, id DESC);
 CREATE INDEX incident_by_id ON incident (id);
 
 CREATE TABLE external_link (
@@ -210,8 +211,9 @@ CREATE TABLE ledger_entry (
   PRIMARY KEY (organisation_id, incident_id, version),
   FOREIGN KEY (organisation_id, incident_id) REFERENCES incident (organisation_id, id)
 );
--- The sequencer finds committed entries by id.
+-- The sequencer finds committed entries by id; the ledger's list goes by it within an organisation.
 CREATE INDEX ledger_entry_by_id ON ledger_entry (id);
+CREATE INDEX ledger_entry_of_organisation ON ledger_entry (organisation_id, id);
 
 -- +goose StatementBegin
 CREATE FUNCTION ledger_entry_is_immutable() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
@@ -278,6 +280,7 @@ CREATE TABLE delivery (
 ) WITH (fillfactor = 85);
 -- The head of a lane is the first row of this index.
 CREATE INDEX delivery_open ON delivery (organisation_id, link_id, version, id) WHERE state NOT IN ('DELIVERED', 'SKIPPED');
+CREATE INDEX delivery_newest ON delivery (organisation_id, created_at, version, id);
 CREATE INDEX delivery_of_incident ON delivery (organisation_id, incident_id, version);
 
 -- What vendors sent and what polls noticed, as it came, before it is acknowledged.

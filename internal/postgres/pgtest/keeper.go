@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -81,7 +82,7 @@ func ownFolder(info fs.FileInfo) bool {
 }
 
 // users holds this test binary's share of the server; it is never closed, so that it ends with the process.
-var users *os.File
+var users *os.File //nolint:unused // holding it open is its use
 
 // join finds the shared server or starts it.
 func join() (*server, error) {
@@ -177,7 +178,7 @@ func startKeeper(dir string) (<-chan struct{}, error) {
 	}
 	exited := make(chan struct{})
 	go func() {
-		cmd.Wait()
+		_ = cmd.Wait() // its log says how it ended
 		close(exited)
 	}()
 	return exited, nil
@@ -199,7 +200,7 @@ func keep(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer server.Stop(ctx)
+	defer func() { _ = server.Stop(ctx) }() // once more after the last line does nothing
 	text, err := json.Marshal(readiness{Admin: server.SuperuserURL("postgres"), Login: server.URL()})
 	if err != nil {
 		return err
@@ -240,7 +241,7 @@ func waitUnused(users, kept string) (*os.File, error) {
 		default:
 			file.Close()
 		}
-		time.Sleep(poll)
+		<-time.After(poll)
 	}
 }
 
@@ -250,7 +251,7 @@ func waitUnused(users, kept string) (*os.File, error) {
 func startShared(ctx context.Context, dir string) (*embedded.Server, error) {
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	last, err := os.ReadFile(filepath.Join(dir, "boot"))
-	if err == nil && string(last) != string(boot) {
+	if err == nil && !bytes.Equal(last, boot) {
 		if err := os.RemoveAll(filepath.Join(dir, "postgres")); err != nil {
 			return nil, err
 		}

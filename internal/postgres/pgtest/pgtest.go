@@ -227,7 +227,9 @@ func (s *server) makeTemplate(migrations fs.FS) (string, error) {
 		if _, err := conn.Exec(ctx, "select pg_advisory_lock(hashtextextended($1, 0))", name); err != nil {
 			return err
 		}
-		defer conn.Exec(context.WithoutCancel(ctx), "select pg_advisory_unlock(hashtextextended($1, 0))", name)
+		defer func() { // the connection's end would do it as well
+			_, _ = conn.Exec(context.WithoutCancel(ctx), "select pg_advisory_unlock(hashtextextended($1, 0))", name)
+		}()
 		var whole bool
 		err := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1 and datistemplate)", name).Scan(&whole)
 		if err != nil || whole {

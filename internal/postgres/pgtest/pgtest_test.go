@@ -40,7 +40,7 @@ func TestDatabasesAreApart(t *testing.T) {
 	}
 }
 
-func TestDatabaseGoesWithItsTest(t *testing.T) {
+func TestDatabaseGoesWithItsTest(t *testing.T) { //nolint:tparallel // the inner test has to end before the outer looks
 	t.Parallel()
 	var name string
 	t.Run("inner", func(t *testing.T) {
@@ -73,8 +73,8 @@ func TestTemplateIsMadeOnce(t *testing.T) {
 	}
 	all.Wait()
 	t.Cleanup(func() {
-		s.do(context.Background(), func(conn *pgx.Conn) error {
-			conn.Exec(context.Background(), fmt.Sprintf("alter database %s with is_template false", quote(names[0])))
+		_ = s.do(context.Background(), func(conn *pgx.Conn) error {
+			_, _ = conn.Exec(context.Background(), fmt.Sprintf("alter database %s with is_template false", quote(names[0])))
 			return drop(context.Background(), conn, names[0])
 		})
 	})

@@ -19,6 +19,12 @@ UPDATE inbox SET lease_until = clock_timestamp() + make_interval(secs => @lease_
 FROM due WHERE inbox.id = due.id
 RETURNING inbox.id, inbox.external_id, inbox.number, inbox.version, inbox.attempts, inbox.lease_token, inbox.received_at, inbox.trace;
 
+-- name: RenewInbox :exec
+-- Makes leases last longer. Rows that were settled, put off or taken over meanwhile are left alone.
+UPDATE inbox SET lease_until = clock_timestamp() + make_interval(secs => @lease_seconds::float8)
+FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@tokens::bigint[]) AS token) AS held
+WHERE inbox.id = held.id AND inbox.lease_token = held.token AND inbox.lease_until > '-infinity';
+
 -- name: SettleInbox :execrows
 -- Fenced by the row's lease token.
 UPDATE inbox SET state = @state, reason = @reason, organisation_id = sqlc.narg(organisation_id), link_id = sqlc.narg(link_id),
@@ -36,6 +42,10 @@ INSERT INTO poll (system_id) VALUES (@system_id) ON CONFLICT DO NOTHING;
 UPDATE poll SET lease_until = clock_timestamp() + make_interval(secs => @lease_seconds::float8), lease_token = nextval('lease_token')
 WHERE system_id = @system_id AND due_at <= @at AND lease_until < clock_timestamp()
 RETURNING cursor, lease_token, failures;
+
+-- name: RenewPoll :execrows
+UPDATE poll SET lease_until = clock_timestamp() + make_interval(secs => @lease_seconds::float8)
+WHERE system_id = @system_id AND lease_token = @lease_token AND lease_until > '-infinity';
 
 -- name: SettlePoll :execrows
 -- The cursor moves in the transaction that stores what was found up to it.

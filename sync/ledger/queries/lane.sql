@@ -16,6 +16,11 @@ UPDATE lane SET lease_until = clock_timestamp() + make_interval(secs => @lease_s
 WHERE organisation_id = @organisation_id AND link_id = @link_id AND lease_until < clock_timestamp()
 RETURNING lease_token;
 
+-- name: RenewLane :execrows
+-- Makes a lease last longer. A lane that was given back stays free: the token alone does not tell it from a taken one.
+UPDATE lane SET lease_until = clock_timestamp() + make_interval(secs => @lease_seconds::float8)
+WHERE organisation_id = @organisation_id AND link_id = @link_id AND lease_token = @lease_token AND lease_until > '-infinity';
+
 -- name: BeginHeads :many
 -- The head of each leased lane, marked as being sent before anybody sends it. A head that was already being
 -- sent when its worker died, or whose answer was lost, comes back as it is: its outcome is unknown.

@@ -193,6 +193,43 @@ func (q *Queries) PostponeInbox(ctx context.Context, arg PostponeInboxParams) (i
 	return result.RowsAffected(), nil
 }
 
+const renewInbox = `-- name: RenewInbox :exec
+UPDATE inbox SET lease_until = clock_timestamp() + make_interval(secs => $1::float8)
+FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS token) AS held
+WHERE inbox.id = held.id AND inbox.lease_token = held.token AND inbox.lease_until > '-infinity'
+`
+
+type RenewInboxParams struct {
+	LeaseSeconds float64
+	Ids          []uuid.UUID
+	Tokens       []int64
+}
+
+// Makes leases last longer. Rows that were settled, put off or taken over meanwhile are left alone.
+func (q *Queries) RenewInbox(ctx context.Context, arg RenewInboxParams) error {
+	_, err := q.db.Exec(ctx, renewInbox, arg.LeaseSeconds, arg.Ids, arg.Tokens)
+	return err
+}
+
+const renewPoll = `-- name: RenewPoll :execrows
+UPDATE poll SET lease_until = clock_timestamp() + make_interval(secs => $1::float8)
+WHERE system_id = $2 AND lease_token = $3 AND lease_until > '-infinity'
+`
+
+type RenewPollParams struct {
+	LeaseSeconds float64
+	SystemID     int64
+	LeaseToken   int64
+}
+
+func (q *Queries) RenewPoll(ctx context.Context, arg RenewPollParams) (int64, error) {
+	result, err := q.db.Exec(ctx, renewPoll, arg.LeaseSeconds, arg.SystemID, arg.LeaseToken)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const settleInbox = `-- name: SettleInbox :execrows
 UPDATE inbox SET state = $1, reason = $2, organisation_id = $3, link_id = $4,
   settled_at = $5, lease_until = '-infinity'

@@ -581,6 +581,32 @@ func (q *Queries) ReleaseLane(ctx context.Context, arg ReleaseLaneParams) error 
 	return err
 }
 
+const renewLane = `-- name: RenewLane :execrows
+UPDATE lane SET lease_until = clock_timestamp() + make_interval(secs => $1::float8)
+WHERE organisation_id = $2 AND link_id = $3 AND lease_token = $4 AND lease_until > '-infinity'
+`
+
+type RenewLaneParams struct {
+	LeaseSeconds   float64
+	OrganisationID int64
+	LinkID         uuid.UUID
+	LeaseToken     int64
+}
+
+// Makes a lease last longer. A lane that was given back stays free: the token alone does not tell it from a taken one.
+func (q *Queries) RenewLane(ctx context.Context, arg RenewLaneParams) (int64, error) {
+	result, err := q.db.Exec(ctx, renewLane,
+		arg.LeaseSeconds,
+		arg.OrganisationID,
+		arg.LinkID,
+		arg.LeaseToken,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const settleDelivery = `-- name: SettleDelivery :exec
 UPDATE delivery SET state = $1, error_kind = $2, error = $3, settled_at = $4
 WHERE organisation_id = $5 AND id = $6

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"liaison/internal/postgres/embedded"
+)
+
+func TestFiguresOfRounds(t *testing.T) {
+	t.Parallel()
+	seconds := func(n ...int) (out []sample) {
+		for _, count := range n {
+			out = append(out, sample{count: count, took: time.Second, latencies: []time.Duration{time.Millisecond, 3 * time.Millisecond, 2 * time.Millisecond}})
+		}
+		return out
+	}
+	// The second round was disturbed on both sides: the ratio of the same round hardly shows it.
+	s := sum("x", seconds(50, 20, 60), seconds(100, 50, 100))
+	if s.Rate != 50 || s.Ratio != 0.5 || s.RatioLow != 0.4 || s.RatioHigh != 0.6 {
+		t.Errorf("rate %v, ratio %v (%v to %v); want 50, 0.5 (0.4 to 0.6)", s.Rate, s.Ratio, s.RatioLow, s.RatioHigh)
+	}
+	if s.P50 != 2 || s.P99 != 3 {
+		t.Errorf("p50 %v, p99 %v; want 2, 3", s.P50, s.P99)
+	}
+	if m := median([]float64{4, 1, 3, 2}); m != 2.5 {
+		t.Errorf("the median of four is %v, want the mean of the middle two", m)
+	}
+	var hundred []time.Duration
+	for n := range 100 {
+		hundred = append(hundred, time.Duration(100-n))
+	}
+	if p50, p99 := percentile(hundred, 50), percentile(hundred, 99); p50 != 50 || p99 != 99 {
+		t.Errorf("of 1 to 100, p50 is %d and p99 %d", p50, p99)
+	}
+}
+
+func TestRepeatCountsWhatIsWhole(t *testing.T) {
+	t.Parallel()
+	w := &world{server: &embedded.Server{}}
+	s, err := w.repeat(t.Context(), 4, 20*time.Millisecond, func(context.Context, int, int) error { return nil })
+	if err != nil || s.count == 0 || s.count != len(s.latencies) || s.took < 20*time.Millisecond {
+		t.Errorf("%d things, %d latencies, %s, %v", s.count, len(s.latencies), s.took, err)
+	}
+	broken := errors.New("broken")
+	_, err = w.repeat(t.Context(), 4, time.Minute, func(_ context.Context, worker, turn int) error {
+		if worker == 2 && turn == 3 {
+			return broken
+		}
+		return nil
+	})
+	if !errors.Is(err, broken) {
+		t.Errorf("the error of one worker came out as %v", err)
+	}
+}
+
+func TestBadFlagsNameTheRemedy(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"-only a,x":    `there is no row "x"; use a, b, c, d`,
+		"-seconds 0":   "use more than 0",
+		"-rounds 0":    "use at least 1",
+		"-set jit":     "name=value",
+		"faster":       `"faster" is no flag`,
+		"-quick extra": `"extra" is no flag`,
+	} {
+		if _, err := parse(strings.Fields(args), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want %q", args, err, want)
+		}
+	}
+}
+
+// Every row, small: the peers answer the same, nothing is lost, and nothing stays behind.
+func TestAllRows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts PostgreSQL and runs every row; leave out -short for it")
+	}
+	t.Parallel()
+	// Not t.TempDir: PostgreSQL's own user must be able to enter it.
+	dir, err := os.MkdirTemp("/tmp", "liaison-bench-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "figures.json")
+	var table, log bytes.Buffer
+	if err := run(t.Context(), []string{"-quick", "-seconds", "0.3", "-rounds", "1", "-seed", "5", "-dir", dir, "-json", file}, &table, &log); err != nil {
+		t.Fatalf("%v\n%s", err, log.String())
+	}
+	for _, want := range []string{"seed 5", "PostgreSQL 1", "fsync on", "synchronous_commit on", "load before", "the list query over GraphQL", "ledger.Append", "incidentChanged", "title updates", "round trips per list"} {
+		if !strings.Contains(table.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, table.String())
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(text, &r); err != nil || len(r.Rows) != 4 {
+		t.Fatalf("%d rows, %v", len(r.Rows), err)
+	}
+	for _, row := range r.Rows {
+		for _, side := range row.Liaison {
+			if side.Rate <= 0 || row.Bare.Rate <= 0 || side.Ratio <= 0 {
+				t.Errorf("row %s: %s %v, bare %v, ratio %v", row.Key, side.Name, side.Rate, row.Bare.Rate, side.Ratio)
+			}
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

@@ -59,7 +59,7 @@ func TestRefusals(t *testing.T) {
 		{"an unknown category", requester, `mutation { reportIncident(input: {description: "x", category: "Hardwear"}) { incident { id } } }`, nil, "BAD_USER_INPUT", "category", "Hardwear.*Hardware"},
 		{"an unknown organisation", agent, `mutation { reportIncident(input: {description: "x", organisation: "barnfeld"}) { incident { id } } }`, nil, "BAD_USER_INPUT", "organisation", "not known"},
 		{"another desk's organisation", agent, `mutation { reportIncident(input: {description: "x", organisation: "lindenschule"}) { incident { id } } }`, nil, "BAD_USER_INPUT", "organisation", "not known"},
-		{"another organisation by a requester", requester, `mutation { reportIncident(input: {description: "x", organisation: "oakwood"}) { incident { id } } }`, nil, "", "organisation|^$", "organisation|not known"},
+		{"another organisation by a requester", requester, `mutation { reportIncident(input: {description: "x", organisation: "oakwood"}) { incident { id } } }`, nil, "FORBIDDEN", "", "only for your own organisation"},
 		{"a list of an unknown organisation", agent, `{ incidents(filter: {organisation: "barnfeld"}) { totalCount } }`, nil, "BAD_USER_INPUT", "organisation", "not known"},
 		{"a state that does not exist", agent, `{ incidents(filter: {states: [OPENED]}) { totalCount } }`, nil, "GRAPHQL_VALIDATION_FAILED", "", "OPENED"},
 		{"a state that does not exist, as a variable", agent, `query($s: [IncidentState!]) { incidents(filter: {states: $s}) { totalCount } }`, vars{"s": []string{"OPENED"}}, "BAD_USER_INPUT|GRAPHQL_VALIDATION_FAILED", "", "OPENED"},
@@ -108,6 +108,20 @@ func TestRefusals(t *testing.T) {
 		status, answer, err := request(t, http.MethodPost, h.url+c.path, c.body, c.header)
 		if err != nil || status != c.status || !strings.Contains(answer, c.says) {
 			t.Errorf("%s over HTTP is answered with %d %s %v, want %d and %q", c.name, status, answer, err, c.status, c.says)
+		}
+	}
+	// What exists and may not be known answers like what does not exist (RELIABILITY.md I1).
+	for _, c := range []struct{ token, foreign, none string }{
+		{requester, "oakwood", "nowhere"}, {agent, "lindenschule", "nowhere"},
+	} {
+		for _, document := range []string{
+			`mutation($o: ID!) { reportIncident(input: {description: "x", organisation: $o}) { incident { id } } }`,
+			`query($o: ID!) { incidents(filter: {organisation: $o}) { totalCount } }`, `query($o: ID!) { organisation(id: $o) { name } }`,
+		} {
+			foreign, none := h.try(t, c.token, document, vars{"o": c.foreign}, nil), h.try(t, c.token, document, vars{"o": c.none}, nil)
+			if foreign == nil || none == nil || foreign.Error() != none.Error() {
+				t.Errorf("%s: a foreign organisation is answered with %v, one that there is not with %v", document, foreign, none)
+			}
 		}
 	}
 	if after := query[int](t, tables, everything); after != before {

@@ -119,8 +119,10 @@ func domain(err error) (answer, bool) {
 		return answer{code: codeForbidden, message: denied.Error()}, true
 	}
 	if conflict, ok := errors.AsType[*ledger.VersionConflict](err); ok {
-		return answer{code: codeConflict, message: conflict.Error() + "; read it again and decide anew", field: "expectedVersion",
-			more: map[string]any{"expectedVersion": conflict.Expected, "actualVersion": conflict.Actual}}, true
+		return answer{
+			code: codeConflict, message: conflict.Error() + "; read it again and decide anew", field: "expectedVersion",
+			more: map[string]any{"expectedVersion": conflict.Expected, "actualVersion": conflict.Actual},
+		}, true
 	}
 	if reused, ok := errors.AsType[*ledger.KeyReused](err); ok {
 		return answer{code: codeConflict, message: reused.Error() + "; use a new key for a new call", field: "idempotencyKey"}, true
@@ -148,8 +150,10 @@ func transport(err error) (answer, bool) {
 	case errors.Is(err, errSignedOut):
 		return answer{code: codeUnauthenticated, message: signIn}, true
 	case errors.Is(err, feed.ErrExpired):
-		return answer{code: codeCursorExpired, field: "after",
-			message: "the cursor belongs to another history; read the lists again and subscribe with their feedCursor"}, true
+		return answer{
+			code: codeCursorExpired, field: "after",
+			message: "the cursor belongs to another history; read the lists again and subscribe with their feedCursor",
+		}, true
 	case errors.Is(err, feed.ErrBadCursor):
 		return answer{code: codeBadUserInput, field: "after", message: "after: is no cursor of the feed; use one exactly as it was received, or leave it out"}, true
 	case errors.Is(err, feed.ErrSlow):

@@ -154,8 +154,10 @@ func (r *Resolver) follow(ctx context.Context, filter *model.IncidentChangedFilt
 // tell makes what a subscriber hears of an event; nil when the filter leaves it out.
 func (r *Resolver) tell(ctx context.Context, v auth.Viewer, f changeFilter, reading bool, event feed.Event) (*model.IncidentChange, error) {
 	s := load.New(r.reader, v)
-	change := &model.IncidentChange{Cursor: event.Cursor, Kind: model.IncidentChangeKindChanged, Of: event.Entry.Incident,
-		Entry: &model.LedgerEntry{Entry: event.Entry, Peers: s.Entries(event.Entry)}}
+	change := &model.IncidentChange{
+		Cursor: event.Cursor, Kind: model.IncidentChangeKindChanged, Of: event.Entry.Incident,
+		Entry: &model.LedgerEntry{Entry: event.Entry, Peers: s.Entries(event.Entry)},
+	}
 	if !reading {
 		return change, nil
 	}

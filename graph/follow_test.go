@@ -204,7 +204,9 @@ func TestFollowersHearOnlyWhatTheyMay(t *testing.T) {
 		n    int
 		want string
 	}{
-		{school, 2, "Barnfield's/1 Barnfield's/3"}, {neighbour, 1, "Oakwood's/1"}, {stranger, 1, "Elsewhere's/1"},
+		{school, 2, "Barnfield's/1 Barnfield's/3"},
+		{neighbour, 1, "Oakwood's/1"},
+		{stranger, 1, "Elsewhere's/1"},
 		{desk, 4, "Barnfield's/1 Barnfield's/2 Barnfield's/3 Oakwood's/1"},
 	} {
 		if got := hear(c.p, c.n); got != c.want {

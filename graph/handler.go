@@ -154,7 +154,8 @@ func fewErrors(ctx context.Context, next graphql.ResponseHandler) *graphql.Respo
 	response := next(ctx)
 	if response != nil && len(response.Errors) > maxErrors {
 		response.Errors = append(response.Errors[:maxErrors:maxErrors], &gqlerror.Error{
-			Message: "there are more errors; mend these first", Extensions: map[string]any{"code": codeBadUserInput}})
+			Message: "there are more errors; mend these first", Extensions: map[string]any{"code": codeBadUserInput},
+		})
 	}
 	return response
 }

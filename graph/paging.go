@@ -48,7 +48,8 @@ type codec[P comparable] struct {
 }
 
 func places(kind string) codec[ledger.Place] {
-	return codec[ledger.Place]{kind: kind,
+	return codec[ledger.Place]{
+		kind: kind,
 		encode: func(p ledger.Place) []byte {
 			b := binary.BigEndian.AppendUint64(make([]byte, 0, 32), uint64(p.At.UnixMicro()))
 			return append(binary.BigEndian.AppendUint64(b, uint64(p.Version)), p.ID[:]...)
@@ -66,7 +67,8 @@ func places(kind string) codec[ledger.Place] {
 }
 
 func numbers(kind string) codec[int64] {
-	return codec[int64]{kind: kind,
+	return codec[int64]{
+		kind:   kind,
 		encode: func(n int64) []byte { return binary.BigEndian.AppendUint64(make([]byte, 0, 8), uint64(n)) },
 		decode: func(b []byte) (int64, bool) {
 			if len(b) != 8 {

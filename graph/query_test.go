@@ -141,8 +141,10 @@ func TestPaging(t *testing.T) {
 		return at(t, w.must(ada, `{ incidents(`+args+`) { edges { cursor node { title } } pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }`, nil), "incidents").(map[string]any)
 	}
 	for _, order := range []struct{ by, want string }{
-		{"OPENED_AT, direction: DESC", "t6 t5 t4 t3 t2 t1 t0"}, {"OPENED_AT, direction: ASC", "t0 t1 t2 t3 t4 t5 t6"},
-		{"UPDATED_AT, direction: DESC", "t6 t5 t4 t3 t2 t1 t0"}, {"UPDATED_AT, direction: ASC", "t0 t1 t2 t3 t4 t5 t6"},
+		{"OPENED_AT, direction: DESC", "t6 t5 t4 t3 t2 t1 t0"},
+		{"OPENED_AT, direction: ASC", "t0 t1 t2 t3 t4 t5 t6"},
+		{"UPDATED_AT, direction: DESC", "t6 t5 t4 t3 t2 t1 t0"},
+		{"UPDATED_AT, direction: ASC", "t0 t1 t2 t3 t4 t5 t6"},
 		{"OPENED_AT", "t6 t5 t4 t3 t2 t1 t0"},
 	} {
 		for _, open := range []string{"", ", filter: {open: true}"} {
@@ -184,8 +186,12 @@ func TestPaging(t *testing.T) {
 	}
 	opened := text(t, list("first: 1"), "edges", 0, "cursor")
 	for _, bad := range []struct{ arguments, field, says string }{
-		{"first: 0", "first", "1 to 100"}, {"first: 101", "first", "1 to 100"}, {"last: -1", "last", "1 to 100"}, {"first: 1, last: 1", "last", "either"},
-		{`after: "garbage"`, "after", "cursor"}, {`before: ""`, "before", "cursor"},
+		{"first: 0", "first", "1 to 100"},
+		{"first: 101", "first", "1 to 100"},
+		{"last: -1", "last", "1 to 100"},
+		{"first: 1, last: 1", "last", "either"},
+		{`after: "garbage"`, "after", "cursor"},
+		{`before: ""`, "before", "cursor"},
 		{fmt.Sprintf("orderBy: {field: UPDATED_AT}, after: %q", opened), "after", "same order"},
 	} {
 		refused(t, w.ask(ada, `{ incidents(`+bad.arguments+`) { nodes { id } } }`, nil), "BAD_USER_INPUT", bad.field, bad.says)

@@ -89,6 +89,7 @@ func (c *counter) TraceBatchStart(ctx context.Context, conn *pgx.Conn, _ pgx.Tra
 	}
 	return ctx
 }
+
 func (c *counter) TraceBatchQuery(_ context.Context, conn *pgx.Conn, d pgx.TraceBatchQueryData) {
 	c.add(conn, d.SQL)
 }
@@ -335,8 +336,10 @@ func ids(t *testing.T, connection any, field string) string {
 // open opens an incident at Barnfield without asking GraphQL.
 func (w *world) open(ctx context.Context, title string) error {
 	v := auth.Viewer{Subject: "v", Name: "V", Roles: []auth.Role{auth.Requester}, Organisation: 1, Organisations: []incident.OrganisationID{1}}
-	_, err := w.ledger.Open(ctx, v, ledger.Actor{Kind: ledger.Person, Name: "V"}, incident.Incident{ID: incident.NewID(), Organisation: 1, Title: title,
-		Description: "x", State: incident.New, Priority: incident.PriorityNone, Source: incident.SourceUser, OpenedAt: w.clock.now()}, ledger.Key{})
+	_, err := w.ledger.Open(ctx, v, ledger.Actor{Kind: ledger.Person, Name: "V"}, incident.Incident{
+		ID: incident.NewID(), Organisation: 1, Title: title,
+		Description: "x", State: incident.New, Priority: incident.PriorityNone, Source: incident.SourceUser, OpenedAt: w.clock.now(),
+	}, ledger.Key{})
 	return err
 }
 

@@ -63,7 +63,7 @@ func (l *authLayer) RoundTrip(req *http.Request) (*http.Response, error) {
 	second := req.Clone(req.Context())
 	if req.GetBody != nil {
 		if second.Body, err = req.GetBody(); err != nil {
-			return resp, nil
+			return resp, nil //nolint:nilerr // the body cannot be sent twice, so the 401 is the answer
 		}
 	}
 	l.renew(first)

@@ -53,7 +53,8 @@ func dial(t *testing.T, url string, options ...func(*Config)) *Client {
 
 func asError(t *testing.T, err error) *connectors.Error {
 	t.Helper()
-	e, ok := err.(*connectors.Error)
+	e := &connectors.Error{}
+	ok := errors.As(err, &e)
 	if !ok {
 		t.Fatalf("got %T (%v), want *connectors.Error", err, err)
 	}
@@ -118,7 +119,7 @@ func cut(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()
-	slow := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	slow := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	for name, c := range map[string]struct {
 		handler     http.HandlerFunc
 		timeout     time.Duration
@@ -136,7 +137,7 @@ func TestLostAnswers(t *testing.T) {
 			for r.Context().Err() == nil {
 				_, _ = io.WriteString(w, " ")
 				_ = http.NewResponseController(w).Flush()
-				time.Sleep(5 * time.Millisecond) // the fault itself: a slow body
+				<-time.After(5 * time.Millisecond) // the fault itself: a slow body
 			}
 		}, 700 * time.Millisecond, connectors.Transient, connectors.Unknown, 3},
 	} {
@@ -195,7 +196,7 @@ func TestNeverLeft(t *testing.T) {
 func TestStaleConnection(t *testing.T) {
 	t.Parallel()
 	var n atomic.Int32
-	v := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	v := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if n.Add(1) > 1 {
 			panic(http.ErrAbortHandler)
@@ -247,15 +248,21 @@ func TestRetries(t *testing.T) {
 		calls int32
 		fails bool
 	}{
-		"read after 503":                    {func(w http.ResponseWriter) { w.WriteHeader(503) }, read, 2, false},
-		"read after 500":                    {func(w http.ResponseWriter) { w.WriteHeader(500) }, read, 2, false},
-		"read after 429 without a time":     {func(w http.ResponseWriter) { w.WriteHeader(429) }, read, 1, true},
-		"read after 404":                    {func(w http.ResponseWriter) { w.WriteHeader(404) }, read, 1, true},
-		"write after 503":                   {func(w http.ResponseWriter) { w.WriteHeader(503) }, write, 1, true},
-		"write after 429":                   {func(w http.ResponseWriter) { w.WriteHeader(429) }, write, 1, true},
-		"search by POST after 503":          {func(w http.ResponseWriter) { w.WriteHeader(503) }, Request{Op: "s", Method: "POST", Safe: true, Body: []byte("{}")}, 2, false},
-		"read after 429 with a long wait":   {func(w http.ResponseWriter) { w.Header().Set("Retry-After", "60"); w.WriteHeader(429) }, read, 1, true},
-		"read after 503 with a short wait":  {func(w http.ResponseWriter) { w.Header().Set("Retry-After", "1"); w.WriteHeader(503) }, read, 2, false},
+		"read after 503":                {func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }, read, 2, false},
+		"read after 500":                {func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) }, read, 2, false},
+		"read after 429 without a time": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }, read, 1, true},
+		"read after 404":                {func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) }, read, 1, true},
+		"write after 503":               {func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }, write, 1, true},
+		"write after 429":               {func(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }, write, 1, true},
+		"search by POST after 503":      {func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }, Request{Op: "s", Method: "POST", Safe: true, Body: []byte("{}")}, 2, false},
+		"read after 429 with a long wait": {func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "60")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}, read, 1, true},
+		"read after 503 with a short wait": {func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}, read, 2, false},
 		"DELETE after a cut":                {cutNow, Request{Op: "d", Method: "DELETE"}, 1, true},
 		"PATCH after a cut":                 {cutNow, Request{Op: "p", Method: "PATCH", Body: []byte("{}")}, 1, true},
 		"PUT after a cut":                   {cutNow, Request{Op: "p", Method: "PUT", Body: []byte("{}")}, 1, true},
@@ -289,7 +296,7 @@ func TestHeldBackUntilNamedTime(t *testing.T) {
 	advance := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); now = now.Add(d) }
 	v := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "7")
-		w.WriteHeader(429)
+		w.WriteHeader(http.StatusTooManyRequests)
 	})
 	c := dial(t, v.URL, func(cfg *Config) { cfg.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now } })
 	for i, step := range []struct {
@@ -317,7 +324,7 @@ func TestBreaker(t *testing.T) {
 	sick.Store(true)
 	v := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		if sick.Load() {
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 		}
 	})
 	c := dial(t, v.URL, func(cfg *Config) {
@@ -353,7 +360,7 @@ func TestBreakerCountsOnlySickness(t *testing.T) {
 			<-r.Context().Done()
 			return
 		}
-		w.WriteHeader(404)
+		w.WriteHeader(http.StatusNotFound)
 	})
 	c := dial(t, v.URL, func(cfg *Config) { cfg.Breaker = Breaker{Failures: 2, Cooldown: time.Hour} })
 	for range 5 {
@@ -434,7 +441,7 @@ func TestRequestIsWhatWasAsked(t *testing.T) {
 	t.Parallel()
 	var got http.Request
 	var sent []byte
-	v := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	v := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		sent, _ = io.ReadAll(r.Body)
 		got = *r
 	})

@@ -145,8 +145,10 @@ func TestTLS(t *testing.T) {
 			calls, hellos := 0, 0
 			srv := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls++ }))
 			srv.Config.ErrorLog = log.New(io.Discard, "", 0)
-			srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: c.max,
-				GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { hellos++; return nil, nil }}
+			srv.TLS = &tls.Config{
+				Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: c.max,
+				GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { hellos++; return nil, nil },
+			}
 			srv.StartTLS()
 			pool := x509.NewCertPool()
 			if c.trusted {

@@ -171,7 +171,7 @@ func closeDelim(d *json.Decoder) error {
 }
 
 func brokenJSON(d *json.Decoder, err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("the JSON ends in the middle, at byte %d", d.InputOffset())
 	}
 	return fmt.Errorf("the JSON is broken near byte %d", d.InputOffset())

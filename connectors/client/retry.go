@@ -16,13 +16,13 @@ const maxPatience = 2 * time.Second
 // checkRetry allows another attempt only at what is safe to repeat: a read, or a write that never left.
 func (c *Client) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if ctx.Err() != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // the caller has left: the attempt's own error tells why
 	}
 	x := exchangeOf(ctx)
 	if err != nil {
 		_, sorted := errors.AsType[*connectors.Error](err)
 		final := sorted || isUntrusted(err) || errors.Is(err, errEgress) || errors.Is(err, errTooLong)
-		return !final && !(x.write && x.left.Load()), nil
+		return !final && (!x.write || !x.left.Load()), nil
 	}
 	if x.write {
 		return false, nil

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,7 +86,8 @@ func (b *bench) kind(doing string, err error, want ...connectors.Kind) *connecto
 	if err == nil {
 		b.Fatalf("%s: no error, want kind %v", doing, want)
 	}
-	e, ok := err.(*connectors.Error)
+	e := &connectors.Error{}
+	ok := errors.As(err, &e)
 	if !ok {
 		b.Fatalf("%s: a %T, want a *connectors.Error: %v", doing, err, err)
 	}

@@ -15,7 +15,7 @@ import (
 
 func failureCases() []Case {
 	return []Case{
-		{"Unauthorized", unauthorized},
+		{"Unauthorised", unauthorised},
 		{"RateLimitedSeconds", rateLimitedSeconds},
 		{"RateLimitedDate", rateLimitedDate},
 		{"ServerErrorOnRead", serverErrorOnRead},
@@ -88,7 +88,7 @@ func (b *bench) struck(fits func(*http.Request) bool, do func(*proxy, http.Respo
 	}
 }
 
-func unauthorized(b *bench) {
+func unauthorised(b *bench) {
 	b.struck(anything, answer(http.StatusUnauthorized, map[string]string{"Content-Type": "application/json"}, `{}`), func(name string, _ bool, err error) {
 		b.kind(name+" with 401", err, connectors.Auth)
 	})

@@ -3,6 +3,7 @@ package servicenow_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -60,7 +61,8 @@ func open(t testing.TB, c *servicenow.Connector) connectors.Ticket {
 
 func wantKind(t testing.TB, err error, want connectors.Kind, words ...string) *connectors.Error {
 	t.Helper()
-	e, ok := err.(*connectors.Error)
+	e := &connectors.Error{}
+	ok := errors.As(err, &e)
 	if !ok || e.Kind != want {
 		t.Fatalf("%v, want kind %s", err, want)
 	}
@@ -443,7 +445,7 @@ func TestOwnIsLearned(t *testing.T) {
 				req, _ := http.NewRequest(http.MethodPatch, srv.URL+"/api/now/table/incident/"+string(ticket.ID), strings.NewReader(`{"`+journal+`":"from the account"}`))
 				req.SetBasicAuth(login, password)
 				req.Header.Set("Content-Type", "application/json")
-				if resp, err := http.DefaultClient.Do(req); err != nil || resp.StatusCode != 200 {
+				if resp, err := http.DefaultClient.Do(req); err != nil || resp.StatusCode != http.StatusOK {
 					t.Fatal(resp, err)
 				}
 			}

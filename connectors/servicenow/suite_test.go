@@ -93,7 +93,7 @@ func TestSuiteCatches(t *testing.T) {
 			}
 		}},
 		"returns what was sent": {[]string{"UpdateReturnsWhatIsStored", "UpdateNoOp"}, func(b *broken, whole connectors.Connector) {
-			b.update = func(ctx context.Context, id connectors.ExternalID, f connectors.Fields) (connectors.Ticket, error) {
+			b.update = func(ctx context.Context, id connectors.ExternalID, _ connectors.Fields) (connectors.Ticket, error) {
 				ticket, err := whole.Read(ctx, id, nil) // never writes
 				return ticket, err
 			}
@@ -175,7 +175,7 @@ func TestSuiteCatches(t *testing.T) {
 				return ticket, err
 			}
 		}},
-		"makes errors of its own": {[]string{"UnknownTicket", "Unauthorized", "ServerErrorOnRead"}, func(b *broken, whole connectors.Connector) {
+		"makes errors of its own": {[]string{"UnknownTicket", "Unauthorised", "ServerErrorOnRead"}, func(b *broken, whole connectors.Connector) {
 			b.read = func(ctx context.Context, id connectors.ExternalID, fields []string) (connectors.Ticket, error) {
 				ticket, err := whole.Read(ctx, id, fields)
 				if err != nil {

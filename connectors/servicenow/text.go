@@ -84,8 +84,9 @@ func breaks(a atom.Atom, kind html.TokenType) bool {
 		return true
 	case atom.P, atom.Div, atom.Ul, atom.Ol, atom.Tr, atom.Table, atom.Pre, atom.Blockquote, atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6:
 		return kind == html.EndTagToken
+	default:
+		return false
 	}
-	return false
 }
 
 // outgoing is the form in which a message is written. A [code] of the sender's would turn his text into HTML on the

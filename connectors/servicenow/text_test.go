@@ -50,8 +50,14 @@ func TestOutgoing(t *testing.T) {
 		stored, sent string
 		want         bool
 	}{
-		{"a", "a", true}, {" a\n", "a", true}, {"a", "b", false}, {"", "a", false}, {"a", "ab", false},
-		{long[:4000], long, true}, {long[:999], long, false}, {long + "x", long, false},
+		{"a", "a", true},
+		{" a\n", "a", true},
+		{"a", "b", false},
+		{"", "a", false},
+		{"a", "ab", false},
+		{long[:4000], long, true},
+		{long[:999], long, false},
+		{long + "x", long, false},
 	} {
 		if got := sameText(c.stored, c.sent); got != c.want {
 			t.Errorf("%d characters for %d: %t, want %t", len(c.stored), len(c.sent), got, c.want)

@@ -149,11 +149,11 @@ func (c *Connector) checkCorrelationSeen(ctx context.Context, op string) error {
 	if seen {
 		return nil
 	}
-	any, err := c.list(ctx, op, listing{table: c.set.table, fields: ticketColumns, limit: 1})
-	if err != nil || len(any.records) == 0 {
+	newest, err := c.list(ctx, op, listing{table: c.set.table, fields: ticketColumns, limit: 1})
+	if err != nil || len(newest.records) == 0 {
 		return err
 	}
-	if _, shown := any.records[0]["correlation_id"]; !shown {
+	if _, shown := newest.records[0]["correlation_id"]; !shown {
 		return hidden(op, c.set.table, "correlation_id")
 	}
 	c.mu.Lock()

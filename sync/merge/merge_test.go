@@ -43,7 +43,7 @@ func TestRules(t *testing.T) {
 	m := vendorMapping(t, "servicenow")
 	type bases = map[incident.Field]merge.Base
 	base := func(hub string, vendor connectors.Fields) bases { return bases{field: {Hub: hub, Vendor: vendor}} }
-	closed := func(f incident.Field, v string) error {
+	closed := func(_ incident.Field, v string) error {
 		if v == "IN_PROGRESS" {
 			return errors.New("an incident that is CLOSED cannot become IN_PROGRESS")
 		}

@@ -89,7 +89,7 @@ func anyInput(t *rapid.T, m *mapping.Mapping) merge.Input {
 	in.Remote = m.Read(remote)
 	in.Owner = func(f incident.Field) merge.Owner { return owners[f] }
 	in.Pending = func(f incident.Field) bool { return pending[f] }
-	in.Accepts = func(f incident.Field, v string) error {
+	in.Accepts = func(f incident.Field, _ string) error {
 		if refuses[f] {
 			return errors.New("not from here")
 		}

@@ -63,7 +63,10 @@ func (w *world) hub(ctx context.Context, db *postgres.DB) (_ *hub, err error) {
 	parts.Go(func() { _ = bell.Run(running) }) // its error is the context's end
 	parts.Go(func() { _ = h.feed.Run(running) })
 	h.stopping = append(h.stopping, func() { cancel(); parts.Wait() })
-	return h, h.caughtUp(ctx)
+	if err := h.caughtUp(ctx); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 // caughtUp waits until every entry is stamped and this hub's tail has read it.

@@ -186,7 +186,11 @@ func (l listAsker) compare(ctx context.Context, h *hub, schools []incident.Organ
 			return out, err
 		}
 		if !reflect.DeepEqual(one, other) {
-			return out, fmt.Errorf("the answers differ:\n%s\n%s", fromHub, fromBare)
+			at := 0
+			for at < min(len(fromHub), len(fromBare)) && fromHub[at] == fromBare[at] {
+				at++
+			}
+			return out, fmt.Errorf("the answers differ; Liaison: %.300s; bare: %.300s", fromHub[at:], fromBare[at:])
 		}
 		if n := bytes.Count(fromHub, []byte(`"number"`)); n != 20 {
 			return out, fmt.Errorf("the list has %d incidents instead of 20", n)

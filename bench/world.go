@@ -168,7 +168,7 @@ func (w *world) fill(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", step.what, err)
 		}
 	}
-	return w.super(ctx, "VACUUM (ANALYZE)")
+	return w.super(ctx, "VACUUM (ANALYZE)") //nolint:misspell // SQL spells it so
 }
 
 // super runs a statement that only the superuser may.

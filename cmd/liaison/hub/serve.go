@@ -27,8 +27,10 @@ type ways struct {
 
 func (h *Hub) serve(c *config.Config, w ways) {
 	mux := http.NewServeMux()
-	h.graph = graph.NewHandler(graph.Deps{Desk: w.desk, Reader: w.reader, Feed: w.feed, Auth: w.tokens, Logger: h.log,
-		Limits: graph.Limits{BodyBytes: int64(c.Limits.BodyBytes), QueryTokens: c.Limits.QueryTokens}})
+	h.graph = graph.NewHandler(graph.Deps{
+		Desk: w.desk, Reader: w.reader, Feed: w.feed, Auth: w.tokens, Logger: h.log,
+		Limits: graph.Limits{BodyBytes: int64(c.Limits.BodyBytes), QueryTokens: c.Limits.QueryTokens},
+	})
 	mux.Handle("/graphql", h.telemetry.Middleware("graphql", h.graph))
 	mux.Handle("/hooks/{system}", h.telemetry.Middleware("webhook", w.hooks))
 	mux.Handle("GET /metrics", h.telemetry.Handler())

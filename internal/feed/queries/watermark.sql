@@ -4,10 +4,11 @@ SELECT epoch, position FROM watermark WHERE name = 'feed';
 
 -- name: PeekWatermark :one
 -- What the sequencer's slow poll asks before it takes the row's lock: whose turn it is, for how much longer,
--- and whether there is anything to stamp or to settle.
+-- and whether there is anything to stamp or to settle. The newest id comes from the index's end; asked whether any
+-- id lies beyond the last one stamped, the planner reads the whole ledger to find that none does.
 SELECT w.holder,
        (extract(epoch FROM greatest(w.lease_until, '2000-01-01') - clock_timestamp()) * 1000)::bigint AS lease_ms,
-       (w.gaps <> '[]' OR EXISTS (SELECT FROM ledger_entry e WHERE e.id > w.scanned))::boolean AS work
+       (w.gaps <> '[]' OR coalesce((SELECT max(e.id) FROM ledger_entry e), 0) > w.scanned)::boolean AS work
 FROM watermark w WHERE w.name = 'feed';
 
 -- name: LockWatermark :one

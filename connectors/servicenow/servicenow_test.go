@@ -176,18 +176,18 @@ func TestWhatIsNotWritten(t *testing.T) {
 	}
 	for _, id := range []connectors.ExternalID{"", "../sys_user", "a^ORsys_idISNOTEMPTY", "javascript:gs.getUserID()", "a/b", "a b", "a\nb", connectors.ExternalID(strings.Repeat("a", 33))} {
 		_, err := c.Read(t.Context(), id, nil)
-		wantKind(t, err, connectors.Rejected, "no sys_id")
+		_ = wantKind(t, err, connectors.Rejected, "no sys_id")
 		_, err = c.Mark(t.Context(), id)
-		wantKind(t, err, connectors.Rejected)
+		_ = wantKind(t, err, connectors.Rejected)
 		_, err = c.Attachments(t.Context(), id)
-		wantKind(t, err, connectors.Rejected)
+		_ = wantKind(t, err, connectors.Rejected)
 	}
 	for _, correlation := range []string{"", "a^NQactive=true", "javascript:gs.getUserID()", " JavaScript:x", "a\nb", "a\u2028b"} {
 		_, err := c.FindByCorrelation(t.Context(), correlation)
-		wantKind(t, err, connectors.Rejected)
+		_ = wantKind(t, err, connectors.Rejected)
 	}
 	_, err := c.Read(t.Context(), ticket.ID, []string{"number,sys_created_by"})
-	wantKind(t, err, connectors.Rejected)
+	_ = wantKind(t, err, connectors.Rejected)
 	if n := len(srv.Calls()); n != 0 {
 		t.Errorf("%d calls reached the vendor", n)
 	}
@@ -203,7 +203,7 @@ func TestFindByCorrelationTraps(t *testing.T) {
 				BadQuery: mode, HiddenColumns: []string{"incident.correlation_id"},
 			}})
 			_, err := connect(t, srv).FindByCorrelation(t.Context(), uuid.NewString())
-			wantKind(t, err, connectors.Auth)
+			_ = wantKind(t, err, connectors.Auth)
 		})
 	}
 	srv := simulator(t, servicenowtest.Config{})
@@ -227,7 +227,7 @@ func TestFindByCorrelationTraps(t *testing.T) {
 func TestCheckNamesTheHiddenColumn(t *testing.T) {
 	t.Parallel()
 	srv := simulator(t, servicenowtest.Config{SeedIncidents: 1, Switches: servicenowtest.Switches{HiddenColumns: []string{"incident.sys_mod_count"}}})
-	wantKind(t, connect(t, srv).Check(t.Context()), connectors.Auth, "incident.sys_mod_count", "grant")
+	_ = wantKind(t, connect(t, srv).Check(t.Context()), connectors.Auth, "incident.sys_mod_count", "grant")
 }
 
 func TestDeleted(t *testing.T) {
@@ -241,13 +241,13 @@ func TestDeleted(t *testing.T) {
 		t.Errorf("%+v %v, want a deleted ticket", got, err)
 	}
 	_, err = c.Update(t.Context(), ticket.ID, connectors.Fields{"state": "2"})
-	wantKind(t, err, connectors.NotFound)
+	_ = wantKind(t, err, connectors.NotFound)
 	// Without an answer to "was it deleted?" nothing is known, not even "not found".
 	if err := srv.SetFaults(servicenowtest.Faults{Rules: []servicenowtest.Fault{{Kind: servicenowtest.FaultServerError, Path: "sys_audit_delete", Next: 10}}}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = c.Read(t.Context(), ticket.ID, nil)
-	wantKind(t, err, connectors.Transient)
+	_ = wantKind(t, err, connectors.Transient)
 }
 
 // Section 8 and 10: a 403 is sorted by its detail, and the vendor's words are kept.
@@ -265,15 +265,15 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("fields at fault: %v", e.Fields)
 	}
 	_, err = c.Update(t.Context(), ticket.ID, connectors.Fields{"category": "network"})
-	wantKind(t, err, connectors.Rejected, "Business Rule 'No network tickets")
+	_ = wantKind(t, err, connectors.Rejected, "Business Rule 'No network tickets")
 	got, err := c.Update(t.Context(), ticket.ID, connectors.Fields{"category": "hardware", "urgency": "1"})
 	if err != nil || got.Fields["urgency"] != "3" {
 		t.Errorf("%v %v: want the value that the rule put back", got.Fields, err)
 	}
 	_, err = connect(t, srv, func(cfg *connectors.Config) { cfg.Settings = map[string]string{"table": "nosuchtable"} }).Create(t.Context(), draft(nil))
-	wantKind(t, err, connectors.Rejected, "Invalid table")
+	_ = wantKind(t, err, connectors.Rejected, "Invalid table")
 	_, err = connect(t, srv, func(cfg *connectors.Config) { cfg.Auth.Basic.Password = connectors.NewSecret("wrong") }).Create(t.Context(), draft(nil))
-	wantKind(t, err, connectors.Auth, "ser")
+	_ = wantKind(t, err, connectors.Auth, "ser")
 }
 
 // Section 11: a body with an error beside a started result is a failed page, with status 200.
@@ -285,9 +285,9 @@ func TestResultAndError(t *testing.T) {
 	}
 	c := connect(t, srv)
 	_, err := c.Changes(t.Context(), "")
-	wantKind(t, err, connectors.Transient, "maximum execution time")
+	_ = wantKind(t, err, connectors.Transient, "maximum execution time")
 	_, err = c.FindByCorrelation(t.Context(), uuid.NewString())
-	wantKind(t, err, connectors.Transient)
+	_ = wantKind(t, err, connectors.Transient)
 }
 
 // The account may not read the journal: every call says so before a message is written that could not be found again.
@@ -308,9 +308,9 @@ func TestJournalDenied(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := c.Mark(t.Context(), ticket.ID)
-		wantKind(t, err, connectors.Auth, "sys_journal_field", "grant")
+		_ = wantKind(t, err, connectors.Auth, "sys_journal_field", "grant")
 		_, _, err = c.Journal(t.Context(), ticket.ID, "")
-		wantKind(t, err, connectors.Auth, "sys_journal_field")
+		_ = wantKind(t, err, connectors.Auth, "sys_journal_field")
 	}
 }
 
@@ -324,16 +324,16 @@ func TestSayDropped(t *testing.T) {
 	c := connect(t, srv)
 	ticket := open(t, c)
 	_, err := c.Say(t.Context(), ticket.ID, connectors.Message{Visibility: connectors.Public, Body: "hello"}, "")
-	wantKind(t, err, connectors.Rejected, "kept nothing", "comments")
+	_ = wantKind(t, err, connectors.Rejected, "kept nothing", "comments")
 	if _, err := c.Say(t.Context(), ticket.ID, connectors.Message{Visibility: connectors.Internal, Body: "hello"}, ""); err != nil {
 		t.Errorf("a work note: %v", err)
 	}
 	for _, m := range []connectors.Message{{Visibility: connectors.Public, Body: " \r\n"}, {Visibility: "SECRET", Body: "x"}} {
 		_, err := c.Say(t.Context(), ticket.ID, m, "")
-		wantKind(t, err, connectors.Rejected)
+		_ = wantKind(t, err, connectors.Rejected)
 	}
 	_, err = c.Say(t.Context(), ticket.ID, connectors.Message{Visibility: connectors.Public, Body: "x"}, "no mark of ours")
-	wantKind(t, err, connectors.Rejected, "mark")
+	_ = wantKind(t, err, connectors.Rejected, "mark")
 }
 
 // A colleague who says the same at the same time is not taken for us, nor is our work note for our comment.
@@ -551,7 +551,7 @@ func TestReadHook(t *testing.T) {
 			}
 			refs, err := conn.ReadHook(connectors.Hook{Body: []byte(c.body)})
 			if c.want == nil {
-				wantKind(t, err, connectors.Rejected)
+				_ = wantKind(t, err, connectors.Rejected)
 				return
 			}
 			if err != nil || !slices.Equal(refs, c.want) {
@@ -598,7 +598,7 @@ func FuzzReadHook(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		refs, err := conn.ReadHook(connectors.Hook{Body: []byte(body)})
 		if err != nil {
-			wantKind(t, err, connectors.Rejected)
+			_ = wantKind(t, err, connectors.Rejected)
 			return
 		}
 		for _, r := range refs {

@@ -77,14 +77,21 @@ func NewReader(d *postgres.DB, l *ledger.Ledger, s *system.System, opts Options)
 func (r *Reader) Run(ctx context.Context) error {
 	tick := time.NewTicker(r.opts.Idle)
 	defer tick.Stop()
+	trouble := 0
 	for {
 		n, err := r.Step(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			r.log.WarnContext(ctx, "cannot work through the inbox", "error", err)
-		case n > 0:
+			if trouble++; trouble == 1 { // an outage is told once, not twice a second
+				r.log.WarnContext(ctx, "cannot work through the inbox; trying on", "error", err)
+			}
+		case trouble > 0:
+			r.log.InfoContext(ctx, "works through the inbox again", "failures", trouble)
+			trouble = 0
+		}
+		if n > 0 && err == nil {
 			continue
 		}
 		select {
@@ -265,7 +272,7 @@ func (r *Reader) unlinked(ctx context.Context, ref connectors.Ref, tries int) ve
 
 // again decides from the failure when, and whether, a hint is tried again.
 func (r *Reader) again(err error, tries int) verdict {
-	v := verdict{state: waiting, try: true, reason: err.Error(), after: min(time.Second<<min(tries, 8), 5*time.Minute)}
+	v := verdict{state: waiting, try: true, reason: err.Error(), after: min(time.Second<<min(tries, 8), 30*time.Second)}
 	v.after = v.after/2 + rand.N(v.after/2+1)
 	if e, ok := errors.AsType[*connectors.Error](err); ok {
 		v.after = max(v.after, e.RetryAfter)

@@ -30,7 +30,7 @@ type Options struct {
 // lanes that failed together do not come back together.
 type Backoff struct {
 	Base time.Duration // default 1 s
-	Most time.Duration // default 5 min
+	Most time.Duration // default 30 s: how late a lane may notice that its vendor is back
 }
 
 // after returns the pause after the given number of tries.
@@ -59,7 +59,7 @@ func NewWorker(l *ledger.Ledger, s *system.System, opts Options) *Worker {
 		opts.Backoff.Base = time.Second
 	}
 	if opts.Backoff.Most <= 0 {
-		opts.Backoff.Most = 5 * time.Minute
+		opts.Backoff.Most = 30 * time.Second
 	}
 	if opts.Log == nil {
 		opts.Log = slog.Default()
@@ -90,9 +90,11 @@ func (w *Worker) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			trouble++
-			w.log.WarnContext(ctx, "cannot take deliveries from the ledger", "error", err, "failures", trouble)
-		default:
+			if trouble++; trouble == 1 { // an outage is told once, not twice a second
+				w.log.WarnContext(ctx, "cannot take deliveries from the ledger; trying on", "error", err)
+			}
+		case trouble > 0:
+			w.log.InfoContext(ctx, "takes deliveries from the ledger again", "failures", trouble)
 			trouble = 0
 		}
 		if started > 0 {

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"liaison/connectors"
@@ -48,6 +49,7 @@ type Hub struct {
 	cancel    context.CancelFunc // ends the background parts
 	parts     sync.WaitGroup
 	failed    chan error // what ended the hub by itself
+	unready   atomic.Bool
 }
 
 // Start builds and starts a hub. The telemetry stays the caller's.

@@ -55,7 +55,9 @@ func (h *Hub) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
 	if err := h.db.Ping(ctx); err != nil {
-		h.log.WarnContext(ctx, "not ready", "error", err)
+		if !h.unready.Swap(true) { // whoever asks does so every few seconds
+			h.log.WarnContext(ctx, "not ready", "error", err)
+		}
 		text := "the database does not answer"
 		if errors.Is(err, postgres.ErrPoolExhausted) {
 			text = "every connection to the database is in use"
@@ -63,6 +65,9 @@ func (h *Hub) ready(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "5")
 		say(w, http.StatusServiceUnavailable, text)
 		return
+	}
+	if h.unready.Swap(false) {
+		h.log.InfoContext(ctx, "ready again")
 	}
 	say(w, http.StatusOK, "ready")
 }

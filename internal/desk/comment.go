@@ -36,11 +36,8 @@ func (d *Desk) Comment(ctx context.Context, v auth.Viewer, in CommentInput) (inc
 	done, err := d.ledger.Append(ctx, ledger.Append{
 		Viewer: v, Actor: person(v), Incident: in.Incident, ExpectedVersion: in.ExpectedVersion, Key: in.Key,
 		Decide: func(draft *ledger.Draft) error {
-			if draft.Before.State.Final() {
-				return &incident.Refusal{
-					Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is read only", draft.Before.State),
-					Remedy: "report a new incident and give this number as its reference",
-				}
+			if err := writable(draft.Before); err != nil {
+				return err
 			}
 			draft.Comment = &c
 			return nil

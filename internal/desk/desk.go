@@ -75,6 +75,17 @@ func refuse(field, problem, remedy string) error {
 	return &incident.Refusal{Kind: incident.BadInput, Field: field, Problem: problem, Remedy: remedy}
 }
 
+// writable refuses to change an incident that is finished.
+func writable(i incident.Incident) error {
+	if !i.State.Final() {
+		return nil
+	}
+	return &incident.Refusal{
+		Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is read only", i.State),
+		Remedy: "report a new incident and give this number as its reference",
+	}
+}
+
 // text checks what a person typed: valid UTF-8, no NUL (Postgres cannot keep one), within the limit.
 func text(field, s string, limit int) error {
 	switch {

@@ -55,11 +55,8 @@ func (d *Desk) Update(ctx context.Context, v auth.Viewer, in UpdateInput) (incid
 		}
 	}
 	return d.change(ctx, v, in.Target, "updating", func(i incident.Incident) (incident.Incident, error) {
-		if i.State.Final() {
-			return i, &incident.Refusal{
-				Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is read only", i.State),
-				Remedy: "report a new incident and give this number as its reference",
-			}
+		if err := writable(i); err != nil {
+			return i, err
 		}
 		set(&i.Title, in.Title)
 		set(&i.Category, in.Category)
@@ -89,11 +86,8 @@ func (d *Desk) Assess(ctx context.Context, v auth.Viewer, in AssessInput) (incid
 		}
 	}
 	return d.change(ctx, v, in.Target, "assessing", func(i incident.Incident) (incident.Incident, error) {
-		if i.State.Final() {
-			return i, &incident.Refusal{
-				Kind: incident.InvalidTransition, Problem: fmt.Sprintf("an incident that is %s is read only", i.State),
-				Remedy: "report a new incident and give this number as its reference",
-			}
+		if err := writable(i); err != nil {
+			return i, err
 		}
 		set(&i.Priority, in.Priority)
 		set(&i.Impact, in.Impact)

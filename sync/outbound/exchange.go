@@ -108,15 +108,15 @@ func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlemen
 		return w.pullFirst(ctx, x)
 	}
 	// No no-op writes: some vendors would stamp the ticket and start their clocks anew.
-	todo := map[incident.Field]connectors.Fields{}
+	missing := map[incident.Field]connectors.Fields{}
 	for f, words := range written.Words {
 		if !has(ticket.Fields, words) {
-			todo[f] = words
+			missing[f] = words
 		}
 	}
-	if len(todo) > 0 {
+	if len(missing) > 0 {
 		var failure *ledger.Settlement
-		if ticket, failure = w.write(ctx, x, ticket, todo, written); failure != nil {
+		if ticket, failure = w.write(ctx, x, ticket, missing, written); failure != nil {
 			return *failure
 		}
 	}
@@ -147,8 +147,8 @@ func (w *Worker) pullFirst(ctx context.Context, x ledger.Exchange) ledger.Settle
 
 // write sends the words. When the vendor refuses several fields at once, each is tried alone, so that only the one
 // at fault is parked and the others arrive.
-func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors.Ticket, todo map[incident.Field]connectors.Fields, written mapping.Written) (connectors.Ticket, *ledger.Settlement) {
-	after, err := w.system.Connector.Update(ctx, x.Link.ExternalID, join(todo))
+func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors.Ticket, missing map[incident.Field]connectors.Fields, written mapping.Written) (connectors.Ticket, *ledger.Settlement) {
+	after, err := w.system.Connector.Update(ctx, x.Link.ExternalID, join(missing))
 	if err == nil {
 		return overlay(ticket, after), nil
 	}
@@ -156,15 +156,15 @@ func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors
 		s := w.failed(ctx, x, err)
 		return ticket, &s
 	}
-	if len(todo) == 1 {
-		for f := range todo {
+	if len(missing) == 1 {
+		for f := range missing {
 			written.Parked[f] = "the vendor refused it: " + vendorWords(err)
 			forget(written, f)
 		}
 		return ticket, nil
 	}
-	for _, f := range slices.Sorted(maps.Keys(todo)) {
-		one, failure := w.write(ctx, x, ticket, map[incident.Field]connectors.Fields{f: todo[f]}, written)
+	for _, f := range slices.Sorted(maps.Keys(missing)) {
+		one, failure := w.write(ctx, x, ticket, map[incident.Field]connectors.Fields{f: missing[f]}, written)
 		if failure != nil {
 			return ticket, failure
 		}

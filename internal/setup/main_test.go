@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -35,7 +36,12 @@ func (m *machine) write(t *testing.T, name, text string, mode os.FileMode) {
 	if err := os.MkdirAll(filepath.Dir(m.path(name)), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(m.path(name), []byte(text), mode); err != nil {
+	// A process forked while the file is open for writing would keep it open until its own exec, and running the file
+	// meanwhile would end in "text file busy".
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(m.path(name), []byte(text), mode)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 }

@@ -583,7 +583,12 @@ func TestUnprivileged(t *testing.T) {
 		t.Fatal(err)
 	}
 	program := filepath.Join(dir, "embedded.test")
-	if err := os.WriteFile(program, text, 0o755); err != nil {
+	// A process forked while the file is open for writing would keep it open until its own exec, and running the file
+	// meanwhile would end in "text file busy".
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(program, text, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, "-test.run", "^(TestLifecycle|TestKilledHub|TestOrphan|TestLostPassword)$", "-test.v")

@@ -199,7 +199,12 @@ func copyOf(t *testing.T, program, dir string) string {
 		t.Fatal(err)
 	}
 	to := filepath.Join(dir, "pgtest.test")
-	if err := os.WriteFile(to, text, 0o755); err != nil {
+	// A process forked while the file is open for writing would keep it open until its own exec, and running the file
+	// meanwhile would end in "text file busy".
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(to, text, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return to

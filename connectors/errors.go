@@ -64,3 +64,31 @@ func KindOf(err error) Kind {
 	}
 	return Unknown
 }
+
+// RetryAfterOf returns how long the vendor asked to wait, 0 when err names nothing.
+func RetryAfterOf(err error) time.Duration {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.RetryAfter
+	}
+	return 0
+}
+
+// WordsOf returns what the vendor said of the failure, else err's own text.
+func WordsOf(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok && e.Vendor != "" {
+		return e.Vendor
+	}
+	return err.Error()
+}
+
+// AsUnknown turns the failure of a look behind a write into the write's own: it was sent, and how it stands is not
+// known.
+func AsUnknown(op string, err error) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return &Error{Op: op, Kind: Unknown, Err: err}
+	}
+	unknown := *e
+	unknown.Op, unknown.Kind = op, Unknown
+	return &unknown
+}

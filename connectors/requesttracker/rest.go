@@ -225,14 +225,3 @@ func explain(a client.Answer, e *connectors.Error) {
 		e.Vendor = b.Message
 	}
 }
-
-// asUnknown turns the failure of a look behind a write into the write's own: it was sent, and how it stands is not known.
-func asUnknown(op string, err error) error {
-	e, ok := errors.AsType[*connectors.Error](err)
-	if !ok {
-		return &connectors.Error{Op: op, Kind: connectors.Unknown, Err: err}
-	}
-	unknown := *e
-	unknown.Op, unknown.Kind = op, connectors.Unknown
-	return &unknown
-}

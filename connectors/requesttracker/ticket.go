@@ -88,7 +88,7 @@ func (c *Connector) post(ctx context.Context, op string, b map[string]any) (conn
 func (c *Connector) created(ctx context.Context, op string, id connectors.ExternalID, correlationID string, wanted []string) (connectors.Ticket, error) {
 	rec, a, err := c.record(ctx, op, id)
 	if err != nil {
-		return connectors.Ticket{}, asUnknown(op, fmt.Errorf("ticket %s was opened, reading it back: %w", id, err))
+		return connectors.Ticket{}, connectors.AsUnknown(op, fmt.Errorf("ticket %s was opened, reading it back: %w", id, err))
 	}
 	c.learnLogin(string(rec.Creator.ID))
 	t := c.ticket(id, rec, a, wanted)
@@ -194,7 +194,7 @@ func (c *Connector) Update(ctx context.Context, id connectors.ExternalID, f conn
 	}
 	rec, a, err = c.record(ctx, op, id)
 	if err != nil {
-		return connectors.Ticket{}, asUnknown(op, fmt.Errorf("reading back: %w", err))
+		return connectors.Ticket{}, connectors.AsUnknown(op, fmt.Errorf("reading back: %w", err))
 	}
 	after := c.ticket(id, rec, a, wanted)
 	return after, refusal(op, changed, before, after, sentences)

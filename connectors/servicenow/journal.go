@@ -303,7 +303,7 @@ func (c *Connector) Say(ctx context.Context, id connectors.ExternalID, m connect
 			Err: fmt.Errorf("the vendor answered as if done and kept nothing; grant the account write access to %s", journal),
 		}
 	}
-	return e, asUnknown(op, fmt.Errorf("the vendor took the message, but it does not show in the journal yet: %w", err))
+	return e, connectors.AsUnknown(op, fmt.Errorf("the vendor took the message, but it does not show in the journal yet: %w", err))
 }
 
 var errNotThere = errors.New("no such entry beyond the mark")
@@ -314,11 +314,11 @@ func (c *Connector) findSaid(ctx context.Context, op string, id connectors.Exter
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return connectors.JournalEntry{}, asUnknown(op, ctx.Err())
+			return connectors.JournalEntry{}, connectors.AsUnknown(op, ctx.Err())
 		}
 		entries, _, err := c.journal(ctx, op, id, after)
 		if err != nil {
-			return connectors.JournalEntry{}, asUnknown(op, err)
+			return connectors.JournalEntry{}, connectors.AsUnknown(op, err)
 		}
 		for _, e := range slices.Backward(entries) { // the newest, should an earlier try have come through late
 			if e.Visibility == v && sameText(e.Body, text) && (e.Own || isLogin(author, e.Author)) {

@@ -2,7 +2,6 @@ package servicenow
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/http"
 	"net/url"
@@ -225,15 +224,4 @@ func (c *Connector) Update(ctx context.Context, id connectors.ExternalID, f conn
 		return connectors.Ticket{}, err
 	}
 	return c.ticket(rec, wanted), nil
-}
-
-// asUnknown turns the failure of a look behind a write into the write's own: it was sent, and how it stands is not known.
-func asUnknown(op string, err error) error {
-	e, ok := errors.AsType[*connectors.Error](err)
-	if !ok {
-		return &connectors.Error{Op: op, Kind: connectors.Unknown, Err: err}
-	}
-	unknown := *e
-	unknown.Op, unknown.Kind = op, connectors.Unknown
-	return &unknown
 }

@@ -146,10 +146,7 @@ func readHook(c connectors.Connector, hook connectors.Hook) (refs []connectors.R
 	refs, err := reader.ReadHook(hook)
 	switch {
 	case err != nil:
-		if e, ok := errors.AsType[*connectors.Error](err); ok && e.Vendor != "" {
-			return nil, e.Vendor
-		}
-		return nil, err.Error()
+		return nil, connectors.WordsOf(err)
 	case len(refs) == 0:
 		return nil, "the body names no ticket"
 	}

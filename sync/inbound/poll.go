@@ -160,9 +160,7 @@ func (p *Poller) failed(ctx context.Context, row db.LeasePollRow, cursor connect
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	wait := min(p.system.PollInterval<<min(row.Failures, 6), max(15*time.Minute, p.system.PollInterval))
-	if e, ok := errors.AsType[*connectors.Error](cause); ok {
-		wait = max(wait, e.RetryAfter)
-	}
+	wait = max(wait, connectors.RetryAfterOf(cause))
 	return p.db.SystemTx(ctx, func(tx pgx.Tx) error {
 		return p.settle(ctx, db.New(tx), db.SettlePollParams{
 			SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, Cursor: string(cursor),

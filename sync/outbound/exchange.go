@@ -158,7 +158,7 @@ func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors
 	}
 	if len(missing) == 1 {
 		for f := range missing {
-			written.Parked[f] = "the vendor refused it: " + vendorWords(err)
+			written.Parked[f] = "the vendor refused it: " + connectors.WordsOf(err)
 			forget(written, f)
 		}
 		return ticket, nil
@@ -235,7 +235,7 @@ func (w *Worker) failed(ctx context.Context, x ledger.Exchange, err error) ledge
 	switch kind {
 	case connectors.Transient:
 	case connectors.RateLimited:
-		s.RetryAt = w.in(max(retryAfter(err), w.opts.Backoff.Base))
+		s.RetryAt = w.in(max(connectors.RetryAfterOf(err), w.opts.Backoff.Base))
 	case connectors.Auth:
 		s.RetryAt = w.in(max(w.opts.Backoff.after(x.Delivery.Attempts), 30*time.Second))
 	case connectors.Unknown:
@@ -259,7 +259,7 @@ func (w *Worker) stillUnknown(x ledger.Exchange, err error) ledger.Settlement {
 	wait := w.opts.Backoff.after(x.Delivery.Attempts)
 	return ledger.Settlement{
 		State: ledger.StateUnknown, ErrorKind: connectors.Unknown.String(),
-		Error: "the answer was lost, and asking the vendor failed: " + err.Error(), RetryAt: w.in(max(wait, retryAfter(err))),
+		Error: "the answer was lost, and asking the vendor failed: " + err.Error(), RetryAt: w.in(max(wait, connectors.RetryAfterOf(err))),
 	}
 }
 
@@ -290,20 +290,6 @@ func readOnly(err error) error {
 		return err
 	}
 	return &connectors.Error{Op: "reading before writing", Kind: connectors.Transient, Err: err}
-}
-
-func retryAfter(err error) time.Duration {
-	if e, ok := errors.AsType[*connectors.Error](err); ok {
-		return e.RetryAfter
-	}
-	return 0
-}
-
-func vendorWords(err error) string {
-	if e, ok := errors.AsType[*connectors.Error](err); ok && e.Vendor != "" {
-		return e.Vendor
-	}
-	return err.Error()
 }
 
 // has reports whether the ticket holds the words already.

@@ -63,7 +63,7 @@ func TestKilledWithACallUnderWay(t *testing.T) {
 				return nil
 			})
 			h.kill()
-			if got := query[int](t, database.SuperuserURL("liaison"), `SELECT count(*) FROM delivery WHERE state = 'SENDING'`); got != 1 {
+			if got := query[int](t, database.SuperuserURL("liaison"), `SELECT count(*) FROM delivery_now WHERE state = 'SENDING'`); got != 1 {
 				t.Errorf("the kill left %d deliveries that may have been sent, want 1", got)
 			}
 			h.again()

@@ -191,7 +191,7 @@ func TestEscalateAndMend(t *testing.T) {
 	create := text(t, desk, "links", 0, "deliveries", "nodes", 1, "id")
 	refused(t, w.ask(ada, `mutation($d: ID!) { retryDelivery(input: {deliveryId: $d}) { delivery { id } } }`, map[string]any{"d": create}), "INVALID_TRANSITION", "deliveryId", "PENDING")
 	w.exec(`UPDATE delivery SET state = 'DEAD', error_kind = 'REJECTED', error = 'no such group', attempts = 3 WHERE kind = 'CREATE'`)
-	w.exec(`UPDATE lane SET held = true`)
+	w.exec(`UPDATE lane SET held = true, trouble = 'DEAD'`)
 	dead := w.must(root, `{ deliveries(filter: {states: [DEAD], system: "snow"}) { nodes { error errorKind attempts link { syncStatus } incident { number } values { field value } } } }`, nil)
 	if text(t, dead, "deliveries", "nodes", 0, "error") != "no such group" || text(t, dead, "deliveries", "nodes", 0, "link", "syncStatus") != "STOPPED" {
 		t.Errorf("dead letters %v", dead)
@@ -204,6 +204,7 @@ func TestEscalateAndMend(t *testing.T) {
 		t.Errorf("retried %v", retried)
 	}
 	w.exec(`UPDATE delivery SET state = 'DEAD' WHERE kind = 'CREATE'`)
+	w.exec(`UPDATE lane SET held = true, trouble = 'DEAD'`)
 	skipped := w.must(root, `mutation($d: ID!) { skipDelivery(input: {deliveryId: $d}) { delivery { state settledAt } } }`, map[string]any{"d": create})
 	if text(t, skipped, "skipDelivery", "delivery", "state") != "SKIPPED" || at(t, skipped, "skipDelivery", "delivery", "settledAt") == nil {
 		t.Errorf("skipped %v", skipped)

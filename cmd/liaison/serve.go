@@ -57,7 +57,11 @@ func (e *env) serve(c *config.Config, ready func(*hub.Hub) error) error {
 			t.Logger.Warn("the last traces were not sent", "error", err)
 		}
 	}()
-	h, err := hub.Start(e.ctx, c, t)
+	w, err := watch(e.environ)
+	if err != nil {
+		return err
+	}
+	h, err := hub.Start(e.ctx, c, t, w)
 	if err != nil {
 		return err
 	}

@@ -2255,6 +2255,8 @@ enum DeliveryKind {
   UPDATE
   "Writes a comment or a work note."
   COMMENT
+  "Closes a ticket that was opened beside the one that is followed."
+  CLOSE_DUPLICATE
 }
 
 "A delivery's place in its life."

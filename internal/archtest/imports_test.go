@@ -54,7 +54,7 @@ var floors = []floor{
 }
 
 // ground is what all floors but the pure ones stand on.
-var ground = []string{"internal/postgres", "internal/config", "internal/telemetry"}
+var ground = []string{"internal/postgres", "internal/config", "internal/telemetry", "internal/failpoint"}
 
 // pure packages stand on no ground and do no I/O.
 var pure = []string{"internal/incident", "sync/mapping", "sync/merge"}

@@ -34,7 +34,7 @@ type change struct {
 }
 
 // write makes the change durable within the transaction and returns the incident as it stands then.
-func (l *Ledger) write(ctx context.Context, q *db.Queries, c change, at time.Time) (incident.Incident, int64, error) {
+func (l *Ledger) write(ctx context.Context, q db.Querier, c change, at time.Time) (incident.Incident, int64, error) {
 	after := c.after
 	after.Version, after.UpdatedAt = c.before.Version+1, at
 	changes := Changes{}
@@ -75,7 +75,7 @@ func (l *Ledger) write(ctx context.Context, q *db.Queries, c change, at time.Tim
 // Open reports a new incident: its row and its first entry.
 func (l *Ledger) Open(ctx context.Context, v auth.Viewer, actor Actor, i incident.Incident, key Key) (Done, error) {
 	var done Done
-	err := l.asViewer(ctx, v, key, func(q *db.Queries) error {
+	err := l.asViewer(ctx, v, key, func(q db.Querier) error {
 		first, err := l.firstResult(ctx, q, v, i.Organisation, key)
 		if err != nil || first != nil {
 			done = deref(first)
@@ -111,7 +111,7 @@ func (l *Ledger) Open(ctx context.Context, v auth.Viewer, actor Actor, i inciden
 func (l *Ledger) Append(ctx context.Context, a Append) (Done, error) {
 	var done Done
 	var deliveries int64
-	err := l.asViewer(ctx, a.Viewer, a.Key, func(q *db.Queries) error {
+	err := l.asViewer(ctx, a.Viewer, a.Key, func(q db.Querier) error {
 		before, first, err := l.lock(ctx, q, a.Viewer, a.Incident, a.ExpectedVersion, a.Key)
 		if err != nil || first != nil {
 			done = deref(first)
@@ -153,7 +153,7 @@ func (l *Ledger) Append(ctx context.Context, a Append) (Done, error) {
 func (l *Ledger) Escalate(ctx context.Context, e Escalate) (Done, error) {
 	var done Done
 	var deliveries int64
-	err := l.asViewer(ctx, e.Viewer, e.Key, func(q *db.Queries) error {
+	err := l.asViewer(ctx, e.Viewer, e.Key, func(q db.Querier) error {
 		before, first, err := l.lock(ctx, q, e.Viewer, e.Incident, e.ExpectedVersion, e.Key)
 		if err != nil || first != nil {
 			done = deref(first)
@@ -193,7 +193,7 @@ func (l *Ledger) Escalate(ctx context.Context, e Escalate) (Done, error) {
 	return l.rung(done, err, deliveries)
 }
 
-func (l *Ledger) link(ctx context.Context, q *db.Queries, e Escalate, before incident.Incident, link Link, at time.Time) (incident.Incident, int64, error) {
+func (l *Ledger) link(ctx context.Context, q db.Querier, e Escalate, before incident.Incident, link Link, at time.Time) (incident.Incident, int64, error) {
 	err := q.InsertLink(ctx, db.InsertLinkParams{
 		OrganisationID: int64(link.Organisation), ID: link.ID.UUID, IncidentID: link.Incident.UUID, SystemID: int64(link.System),
 		CorrelationID: uuid.MustParse(link.CorrelationID), CreatedAt: at,
@@ -214,7 +214,7 @@ func (l *Ledger) link(ctx context.Context, q *db.Queries, e Escalate, before inc
 	return after, n + more, err
 }
 
-func usable(ctx context.Context, q *db.Queries, o incident.OrganisationID, key string) (int64, error) {
+func usable(ctx context.Context, q db.Querier, o incident.OrganisationID, key string) (int64, error) {
 	systems, err := q.UsableSystems(ctx, int64(o))
 	if err != nil {
 		return 0, fmt.Errorf("listing systems: %w", err)
@@ -231,10 +231,8 @@ func usable(ctx context.Context, q *db.Queries, o incident.OrganisationID, key s
 
 // asViewer runs fn in a transaction under the viewer's row-level security. Two first calls with one
 // idempotency key at once end in a unique violation for the second, which then finds the first one's result.
-func (l *Ledger) asViewer(ctx context.Context, v auth.Viewer, key Key, fn func(*db.Queries) error) error {
-	run := func() error {
-		return l.db.AppTx(ctx, v.Settings(), func(tx pgx.Tx) error { return fn(db.New(tx)) }, postgres.Retry(retries))
-	}
+func (l *Ledger) asViewer(ctx context.Context, v auth.Viewer, key Key, fn func(db.Querier) error) error {
+	run := func() error { return l.store.Viewer(ctx, v, fn) }
 	err := run()
 	if key.Value != "" && postgres.IsUniqueViolation(err, "idempotency_pkey") {
 		err = run()
@@ -244,7 +242,7 @@ func (l *Ledger) asViewer(ctx context.Context, v auth.Viewer, key Key, fn func(*
 
 // lock takes the incident's lock and checks what the caller expects of it. A repeated idempotency key yields
 // the first result.
-func (l *Ledger) lock(ctx context.Context, q *db.Queries, v auth.Viewer, id incident.ID, expected int64, key Key) (incident.Incident, *Done, error) {
+func (l *Ledger) lock(ctx context.Context, q db.Querier, v auth.Viewer, id incident.ID, expected int64, key Key) (incident.Incident, *Done, error) {
 	row, err := q.LockIncident(ctx, id.UUID)
 	if err != nil {
 		return incident.Incident{}, nil, notFound(err)
@@ -260,7 +258,7 @@ func (l *Ledger) lock(ctx context.Context, q *db.Queries, v auth.Viewer, id inci
 	return before, nil, nil
 }
 
-func (l *Ledger) firstResult(ctx context.Context, q *db.Queries, v auth.Viewer, o incident.OrganisationID, key Key) (*Done, error) {
+func (l *Ledger) firstResult(ctx context.Context, q db.Querier, v auth.Viewer, o incident.OrganisationID, key Key) (*Done, error) {
 	if key.Value == "" {
 		return nil, nil
 	}
@@ -297,7 +295,7 @@ func (l *Ledger) firstResult(ctx context.Context, q *db.Queries, v auth.Viewer, 
 	return done, nil
 }
 
-func keep(ctx context.Context, q *db.Queries, v auth.Viewer, i incident.Incident, key Key, done Done, at time.Time) error {
+func keep(ctx context.Context, q db.Querier, v auth.Viewer, i incident.Incident, key Key, done Done, at time.Time) error {
 	if key.Value == "" {
 		return nil
 	}

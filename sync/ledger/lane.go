@@ -43,7 +43,7 @@ type Exchange struct {
 // longer than the lease renews it.
 func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, most int, lease time.Duration) ([]Exchange, error) {
 	var out []Exchange
-	err := l.system(ctx, func(q *db.Queries) error {
+	err := l.system(ctx, func(q db.Querier) error {
 		out = nil
 		lanes, err := q.LeaseLanes(ctx, db.LeaseLanesParams{SystemID: int64(system), At: l.now(), MaxLanes: int32(most), LeaseSeconds: lease.Seconds()})
 		if err != nil {
@@ -56,7 +56,7 @@ func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, mo
 		// last holder settled must be seen.
 		p := db.BeginHeadsParams{At: l.now()}
 		for _, lane := range lanes {
-			p.Organisations, p.Links, p.Tokens = append(p.Organisations, lane.OrganisationID), append(p.Links, lane.LinkID), append(p.Tokens, lane.LeaseToken)
+			p.Organisations, p.Links = append(p.Organisations, lane.OrganisationID), append(p.Links, lane.LinkID)
 		}
 		heads, err := q.BeginHeads(ctx, p)
 		if err != nil {
@@ -78,7 +78,7 @@ func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, mo
 }
 
 // releaseEmpty gives back lanes that were due without a delivery to send.
-func (l *Ledger) releaseEmpty(ctx context.Context, q *db.Queries, lanes []db.LeaseLanesRow, heads []db.BeginHeadsRow) error {
+func (l *Ledger) releaseEmpty(ctx context.Context, q db.Querier, lanes []db.LeaseLanesRow, heads []db.BeginHeadsRow) error {
 	if len(lanes) == len(heads) {
 		return nil
 	}
@@ -98,9 +98,9 @@ func (l *Ledger) releaseEmpty(ctx context.Context, q *db.Queries, lanes []db.Lea
 }
 
 func exchangeOf(h db.BeginHeadsRow) (Exchange, error) {
-	d, err := deliveryOf(db.Delivery{
+	d, err := deliveryOf(db.DeliveryNow{
 		OrganisationID: h.OrganisationID, ID: h.ID, LinkID: h.LinkID, IncidentID: h.IncidentID, Version: h.Version, Kind: h.Kind, Payload: h.Payload,
-		CommentID: h.CommentID, State: h.Found, Attempts: h.Attempts, JournalMark: h.JournalMark, SentAt: h.SentAt, Trace: h.Trace, CreatedAt: h.CreatedAt,
+		CommentID: h.CommentID, State: h.Found, Attempts: h.Attempts + 1, JournalMark: h.JournalMark, SentAt: timeOf(h.SendingSince), Trace: h.Trace, CreatedAt: h.CreatedAt,
 	})
 	if err != nil {
 		return Exchange{}, err
@@ -110,7 +110,7 @@ func exchangeOf(h db.BeginHeadsRow) (Exchange, error) {
 		return Exchange{}, err
 	}
 	return Exchange{
-		Lease:    Lease{Organisation: d.Organisation, Link: d.Link, Token: h.Token},
+		Lease:    Lease{Organisation: d.Organisation, Link: d.Link, Token: h.LeaseToken},
 		Delivery: d, Found: State(h.Found), Link: link, Incident: incidentOf(h.Incident),
 		Comment: incident.Comment{ID: d.Comment, Visibility: incident.Visibility(h.CommentVisibility), Body: h.CommentBody, Author: h.CommentAuthor},
 	}, nil
@@ -119,7 +119,7 @@ func exchangeOf(h db.BeginHeadsRow) (Exchange, error) {
 // Lease takes one link's lane for a reader, or returns ErrBusy.
 func (l *Ledger) Lease(ctx context.Context, o incident.OrganisationID, link incident.LinkID, lease time.Duration) (Lease, error) {
 	out := Lease{Organisation: o, Link: link}
-	err := l.system(ctx, func(q *db.Queries) error {
+	err := l.system(ctx, func(q db.Querier) error {
 		var err error
 		out.Token, err = q.LeaseLink(ctx, db.LeaseLinkParams{OrganisationID: int64(o), LinkID: link.UUID, LeaseSeconds: lease.Seconds()})
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -135,7 +135,7 @@ func (l *Ledger) Lease(ctx context.Context, o incident.OrganisationID, link inci
 
 // Renew makes a lease last for the given time from now. Under a lease that was lost or given back it returns ErrFenced.
 func (l *Ledger) Renew(ctx context.Context, lease Lease, lasts time.Duration) error {
-	return l.system(ctx, func(q *db.Queries) error {
+	return l.system(ctx, func(q db.Querier) error {
 		n, err := q.RenewLane(ctx, db.RenewLaneParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, LeaseToken: lease.Token, LeaseSeconds: lasts.Seconds()})
 		if err != nil {
 			return fmt.Errorf("renewing a lease: %w", err)
@@ -150,36 +150,60 @@ func (l *Ledger) Renew(ctx context.Context, lease Lease, lasts time.Duration) er
 // Release gives a lane back without having settled anything. Releasing twice, or after the lease has ended, does
 // nothing.
 func (l *Ledger) Release(ctx context.Context, lease Lease) error {
-	return l.system(ctx, func(q *db.Queries) error {
-		held, err := q.LockLane(ctx, db.LockLaneParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, LeaseToken: lease.Token})
+	return l.system(ctx, func(q db.Querier) error {
+		_, err := q.LockLane(ctx, db.LockLaneParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, LeaseToken: lease.Token})
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("locking a lane: %w", err)
 		}
-		return q.ReleaseLane(ctx, db.ReleaseLaneParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, LeaseToken: lease.Token, Held: held, DueAt: l.now()})
+		return q.ReleaseLane(ctx, db.ReleaseLaneParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, LeaseToken: lease.Token, DueAt: l.now()})
 	})
+}
+
+// marking is a journal's mark on its way into the store.
+type marking struct {
+	exchange Exchange
+	mark     connectors.Mark
 }
 
 // NoteMark records the journal's end before a comment is sent.
 func (l *Ledger) NoteMark(ctx context.Context, x Exchange, mark connectors.Mark) error {
-	return l.system(ctx, func(q *db.Queries) error {
-		n, err := q.NoteMark(ctx, db.NoteMarkParams{OrganisationID: int64(x.Organisation), ID: x.Delivery.ID.UUID, JournalMark: string(mark), LeaseToken: x.Token})
-		if err != nil {
-			return fmt.Errorf("noting the journal's mark: %w", err)
+	return l.marks.do(ctx, marking{x, mark})
+}
+
+func (l *Ledger) noteMany(ctx context.Context, marks []marking) []error {
+	var p db.NoteMarksParams
+	for _, m := range marks {
+		p.Organisations, p.Ids = append(p.Organisations, int64(m.exchange.Organisation)), append(p.Ids, m.exchange.Delivery.ID.UUID)
+		p.Marks, p.Tokens = append(p.Marks, string(m.mark)), append(p.Tokens, m.exchange.Token)
+	}
+	noted := map[uuid.UUID]bool{}
+	err := l.system(ctx, func(q db.Querier) error {
+		clear(noted)
+		ids, err := q.NoteMarks(ctx, p)
+		for _, id := range ids {
+			noted[id] = true
 		}
-		if n == 0 {
-			return ErrFenced
-		}
-		return nil
+		return err
 	})
+	errs := make([]error, len(marks))
+	for n, m := range marks {
+		switch {
+		case err != nil:
+			errs[n] = fmt.Errorf("noting the journal's mark: %w", err)
+		case !noted[m.exchange.Delivery.ID.UUID]:
+			errs[n] = ErrFenced
+		}
+	}
+	return errs
 }
 
 // FindLinks returns the links that a vendor's hint may mean: by its id of the ticket or, where only that is
 // known, by its number.
 func (l *Ledger) FindLinks(ctx context.Context, system incident.SystemID, ref connectors.Ref) ([]Link, error) {
 	var out []Link
-	err := l.system(ctx, func(q *db.Queries) error {
+	err := l.system(ctx, func(q db.Querier) error {
 		rows, err := q.FindLinksByTicket(ctx, db.FindLinksByTicketParams{SystemID: int64(system), ExternalID: string(ref.ID), Number: ref.Number})
 		if err != nil {
 			return fmt.Errorf("finding links: %w", err)
@@ -197,7 +221,7 @@ func (l *Ledger) FindLinkByCorrelation(ctx context.Context, system incident.Syst
 		return Link{}, ErrNotFound // other systems use the field as well, with words of their own
 	}
 	var out Link
-	err = l.system(ctx, func(q *db.Queries) error {
+	err = l.system(ctx, func(q db.Querier) error {
 		row, err := q.FindLinkByCorrelation(ctx, db.FindLinkByCorrelationParams{SystemID: int64(system), CorrelationID: id})
 		if err != nil {
 			return notFound(err)
@@ -215,7 +239,7 @@ func (l *Ledger) LinksOf(ctx context.Context, system incident.SystemID, tickets 
 		ids[n] = string(t)
 	}
 	var out []Link
-	err := l.system(ctx, func(q *db.Queries) error {
+	err := l.system(ctx, func(q db.Querier) error {
 		rows, err := q.LinksByTickets(ctx, db.LinksByTicketsParams{SystemID: int64(system), ExternalIds: ids})
 		if err != nil {
 			return fmt.Errorf("finding links: %w", err)
@@ -240,7 +264,7 @@ func linksOf(rows []db.ExternalLink) ([]Link, error) {
 // Known returns which of a vendor's journal entries the hub has.
 func (l *Ledger) Known(ctx context.Context, lease Lease, entries []string) (map[string]bool, error) {
 	known := map[string]bool{}
-	err := l.system(ctx, func(q *db.Queries) error {
+	err := l.system(ctx, func(q db.Querier) error {
 		ids, err := q.KnownCopies(ctx, db.KnownCopiesParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, ExternalIds: entries})
 		for _, id := range ids {
 			known[id] = true

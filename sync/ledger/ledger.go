@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"liaison/internal/auth"
 	"liaison/internal/postgres"
 	"liaison/sync/ledger/internal/db"
 )
@@ -22,23 +23,53 @@ const (
 // Bell wakes those who wait for work. A ring is a hint and never data.
 type Bell interface{ Ring(topic string) }
 
+// Store is where the ledger's rows lie: each call is one transaction, which happens whole or not at all, and which may
+// be run again. Postgres is the only store of record; ledgertest has one in memory, for tests of the sync's
+// decisions by the ten thousand, that passes the same suite.
+type Store interface {
+	// System runs fn with every right.
+	System(ctx context.Context, fn func(db.Querier) error) error
+	// Viewer runs fn with what a signed-in person may see and do.
+	Viewer(ctx context.Context, v auth.Viewer, fn func(db.Querier) error) error
+}
+
 // Ledger is the one door.
 type Ledger struct {
-	db   *postgres.DB
-	bell Bell
-	now  func() time.Time
+	store   Store
+	bell    Bell
+	now     func() time.Time
+	settles group[settling]
+	marks   group[marking]
 }
 
 // New returns the ledger in a database. now gives the time of everything but leases.
 func New(d *postgres.DB, bell Bell, now func() time.Time) *Ledger {
-	return &Ledger{db: d, bell: bell, now: func() time.Time { return now().UTC().Truncate(time.Microsecond) }}
+	return Over(rows{d}, bell, now)
+}
+
+// Over returns the ledger in a store.
+func Over(s Store, bell Bell, now func() time.Time) *Ledger {
+	l := &Ledger{store: s, bell: bell, now: func() time.Time { return now().UTC().Truncate(time.Microsecond) }}
+	l.settles.carry, l.marks.carry = l.settleMany, l.noteMany
+	return l
 }
 
 // retries is how often a transaction is repeated when Postgres asks for it.
 const retries = 5
 
-func (l *Ledger) system(ctx context.Context, fn func(*db.Queries) error) error {
-	return l.db.SystemTx(ctx, func(tx pgx.Tx) error { return fn(db.New(tx)) }, postgres.Retry(retries))
+// rows is the store of record.
+type rows struct{ db *postgres.DB }
+
+func (r rows) System(ctx context.Context, fn func(db.Querier) error) error {
+	return r.db.SystemTx(ctx, func(tx pgx.Tx) error { return fn(db.New(tx)) }, postgres.Retry(retries))
+}
+
+func (r rows) Viewer(ctx context.Context, v auth.Viewer, fn func(db.Querier) error) error {
+	return r.db.AppTx(ctx, v.Settings(), func(tx pgx.Tx) error { return fn(db.New(tx)) }, postgres.Retry(retries))
+}
+
+func (l *Ledger) system(ctx context.Context, fn func(db.Querier) error) error {
+	return l.store.System(ctx, fn)
 }
 
 func (e *VersionConflict) Error() string {

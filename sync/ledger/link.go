@@ -22,6 +22,7 @@ type Link struct {
 	RemoteState   string // the vendor's words for people, such as "In Progress"
 	Base          Base
 	Parked        map[incident.Field]string // fields that wait for a person, with the reason
+	Flips         map[incident.Field]merge.Flips // how often fields went to and fro of late
 	JournalMark   connectors.Mark
 	Gone          connectors.Gone
 	LastSyncedAt  time.Time // zero before the first successful exchange

@@ -28,7 +28,7 @@ func (l *Ledger) Skip(ctx context.Context, v auth.Viewer, actor Actor, id incide
 
 func (l *Ledger) revive(ctx context.Context, v auth.Viewer, actor Actor, id incident.DeliveryID, kind Kind, to State) (Delivery, error) {
 	var out Delivery
-	err := l.asViewer(ctx, v, Key{}, func(q *db.Queries) error {
+	err := l.asViewer(ctx, v, Key{}, func(q db.Querier) error {
 		found, err := q.FindDeliveryIncident(ctx, id.UUID)
 		if err != nil {
 			return notFound(err)
@@ -41,7 +41,7 @@ func (l *Ledger) revive(ctx context.Context, v auth.Viewer, actor Actor, id inci
 		if err != nil {
 			return notFound(err)
 		}
-		if out, err = deliveryOf(d); err != nil {
+		if out, err = deliveryOf(now(d, nil)); err != nil {
 			return err
 		}
 		if out.State != StateDead {

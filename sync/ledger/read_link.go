@@ -58,11 +58,11 @@ func DeliveriesOf(links []LinkKey, page Page[Place], answer *map[incident.LinkID
 	above, below := bounds(page)
 	p := db.LinkDeliveriesNewestParams{BelowAt: below.At, BelowVersion: below.Version, BelowID: below.ID, AboveAt: above.At, AboveVersion: above.Version, AboveID: above.ID, MaxRows: int32(page.Rows)}
 	for _, k := range links {
-		p.Organisations, p.Incidents, p.Links = append(p.Organisations, int64(k.Organisation)), append(p.Incidents, k.Incident.UUID), append(p.Links, k.Link.UUID)
+		p.Organisations, p.Links = append(p.Organisations, int64(k.Organisation)), append(p.Links, k.Link.UUID)
 	}
 	ask := (*db.Queries).LinkDeliveriesNewest
 	if page.Oldest {
-		ask = func(q *db.Queries, ctx context.Context, p db.LinkDeliveriesNewestParams) ([]db.Delivery, error) {
+		ask = func(q *db.Queries, ctx context.Context, p db.LinkDeliveriesNewestParams) ([]db.DeliveryNow, error) {
 			return q.LinkDeliveriesOldest(ctx, db.LinkDeliveriesOldestParams(p))
 		}
 	}
@@ -93,7 +93,7 @@ func Deliveries(f DeliveryFilter, page Page[Place], answer *[]Delivery) Question
 	}
 	ask := (*db.Queries).DeliveriesNewest
 	if page.Oldest {
-		ask = func(q *db.Queries, ctx context.Context, p db.DeliveriesNewestParams) ([]db.Delivery, error) {
+		ask = func(q *db.Queries, ctx context.Context, p db.DeliveriesNewestParams) ([]db.DeliveryNow, error) {
 			return q.DeliveriesOldest(ctx, db.DeliveriesOldestParams(p))
 		}
 	}

@@ -170,11 +170,11 @@ func TestLinksTellTheStateOfTheirLane(t *testing.T) {
 		waiting int
 	}{
 		{`SELECT 1`, ledger.Opening, 2},
-		{`UPDATE delivery SET state = 'UNKNOWN' WHERE kind = 'CREATE'`, ledger.Unsettled, 2},
-		{`UPDATE delivery SET state = 'DEAD' WHERE kind = 'CREATE'`, ledger.Stopped, 2},
-		{`UPDATE delivery SET state = 'PENDING' WHERE kind = 'CREATE'; UPDATE delivery SET state = 'DEAD' WHERE kind = 'COMMENT'`, ledger.Opening, 2}, // not the head
-		{`UPDATE delivery SET state = 'DELIVERED' WHERE kind = 'CREATE'; UPDATE delivery SET state = 'PENDING' WHERE kind = 'COMMENT'; UPDATE external_link SET external_id = 'x'`, ledger.Sending, 1},
-		{`UPDATE delivery SET state = 'SKIPPED'`, ledger.InStep, 0},
+		{`UPDATE lane SET trouble = 'UNKNOWN'`, ledger.Unsettled, 2},
+		{`UPDATE lane SET trouble = 'DEAD'`, ledger.Stopped, 2},
+		{`UPDATE lane SET trouble = ''; UPDATE delivery SET state = 'DEAD' WHERE kind = 'COMMENT'`, ledger.Opening, 2}, // not the head
+		{`UPDATE lane SET done_version = (SELECT version FROM delivery WHERE kind = 'CREATE'); UPDATE external_link SET external_id = 'x'`, ledger.Sending, 1},
+		{`UPDATE lane SET done_version = (SELECT max(version) FROM delivery)`, ledger.InStep, 0},
 		{`UPDATE external_link SET gone = 'MERGED', parked = '{"state": "unknown"}'`, ledger.TicketLost, 0},
 	} {
 		b.exec(c.sql)

@@ -41,14 +41,17 @@ func linkOf(r db.ExternalLink) (Link, error) {
 	if err := json.Unmarshal(r.Parked, &l.Parked); err != nil {
 		return l, fmt.Errorf("reading the parked fields of link %s: %w", r.ID, err)
 	}
+	if err := json.Unmarshal(r.Flips, &l.Flips); err != nil {
+		return l, fmt.Errorf("reading the flips of link %s: %w", r.ID, err)
+	}
 	return l, nil
 }
 
-func deliveryOf(r db.Delivery) (Delivery, error) {
+func deliveryOf(r db.DeliveryNow) (Delivery, error) {
 	d := Delivery{
 		Organisation: incident.OrganisationID(r.OrganisationID), ID: incident.DeliveryID{UUID: r.ID}, Link: incident.LinkID{UUID: r.LinkID},
 		Incident: incident.ID{UUID: r.IncidentID}, Version: r.Version, Kind: DeliveryKind(r.Kind), Comment: incident.CommentID{UUID: r.CommentID.UUID},
-		State: State(r.State), Attempts: int(r.Attempts), SentAt: timeOf(r.SentAt),
+		State: State(r.State), Attempts: int(r.Attempts), SentAt: sentAt(r.SentAt), Mapping: r.Mapping,
 		ErrorKind: r.ErrorKind, Error: r.Error, Trace: r.Trace, CreatedAt: r.CreatedAt.UTC(), SettledAt: timeOf(r.SettledAt),
 	}
 	if mark, marked := strings.CutPrefix(r.JournalMark, "="); marked {
@@ -58,6 +61,27 @@ func deliveryOf(r db.Delivery) (Delivery, error) {
 		return d, fmt.Errorf("reading the payload of delivery %s: %w", r.ID, err)
 	}
 	return d, nil
+}
+
+// sentAt reads delivery_now's sent_at, which is the epoch when nothing is being sent.
+func sentAt(t time.Time) time.Time {
+	if t.Unix() <= 0 {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// now is a delivery's row as delivery_now shows it; sending is its lane's sending_version.
+func now(r db.Delivery, sending *int64) db.DeliveryNow {
+	out := db.DeliveryNow{
+		OrganisationID: r.OrganisationID, ID: r.ID, LinkID: r.LinkID, IncidentID: r.IncidentID, Version: r.Version, Kind: r.Kind, Payload: r.Payload,
+		CommentID: r.CommentID, State: r.State, Attempts: r.Attempts, JournalMark: r.JournalMark, ErrorKind: r.ErrorKind, Error: r.Error, Trace: r.Trace,
+		Mapping: r.Mapping, CreatedAt: r.CreatedAt, SettledAt: r.SettledAt,
+	}
+	if sending != nil && *sending == r.Version && State(r.State) == StatePending {
+		out.State = string(StateSending)
+	}
+	return out
 }
 
 func commentOf(r db.Comment) incident.Comment {

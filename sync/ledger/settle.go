@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"liaison/connectors"
@@ -28,15 +30,66 @@ type Settlement struct {
 	RemoteState string             // its state in the vendor's words for people, with Ticket
 	Agreed      map[incident.Field]merge.Base
 	Parked      map[incident.Field]string // fields that now wait for a person
+	Mapping     string                    // the version of the mapping that translated it
 	Copy        string                    // the vendor's id of the comment that was delivered
 	Duplicates  []connectors.ExternalID   // further tickets found under the same correlation id
 }
 
+// settling is a settlement on its way into the store.
+type settling struct {
+	exchange   Exchange
+	settlement Settlement
+}
+
 // Settle writes how an exchange ended and gives the lane back. Under a lease that was lost nothing is written
-// and ErrFenced returned.
+// and ErrFenced returned. Settlements that tell people nothing share transactions.
 func (l *Ledger) Settle(ctx context.Context, x Exchange, s Settlement) error {
+	if len(l.tells(x, s)) > 0 {
+		return l.settleOne(ctx, x, s)
+	}
+	return l.settles.do(ctx, settling{x, s})
+}
+
+// settleMany settles together what no incident has to be locked for. Those whose lanes somebody is writing to, and all
+// of them when the shared transaction fails, are settled one by one.
+func (l *Ledger) settleMany(ctx context.Context, all []settling) []error {
+	var open map[uuid.UUID]bool
+	err := l.system(ctx, func(q db.Querier) error {
+		var p db.LockLanesParams
+		for _, s := range all {
+			p.Organisations, p.Links = append(p.Organisations, int64(s.exchange.Organisation)), append(p.Links, s.exchange.Lease.Link.UUID)
+			p.Tokens = append(p.Tokens, s.exchange.Token)
+		}
+		links, err := q.LockLanes(ctx, p)
+		if err != nil {
+			return fmt.Errorf("locking lanes: %w", err)
+		}
+		open = map[uuid.UUID]bool{}
+		for _, id := range links {
+			open[id] = true
+		}
+		var w settlements
+		for _, s := range all {
+			if open[s.exchange.Lease.Link.UUID] {
+				w.add(s.exchange, s.settlement, l.now())
+			}
+		}
+		return w.write(ctx, q, l.now())
+	})
+	errs := make([]error, len(all))
+	for n, s := range all {
+		if err != nil || !open[s.exchange.Lease.Link.UUID] {
+			errs[n] = l.settleOne(ctx, s.exchange, s.settlement)
+		}
+	}
+	l.bell.Ring(TopicLanes)
+	return errs
+}
+
+// settleOne settles one exchange in a transaction of its own.
+func (l *Ledger) settleOne(ctx context.Context, x Exchange, s Settlement) error {
 	var entries int
-	err := l.system(ctx, func(q *db.Queries) error {
+	err := l.system(ctx, func(q db.Querier) error {
 		entries = 0
 		tells := l.tells(x, s)
 		var now incident.Incident
@@ -59,7 +112,9 @@ func (l *Ledger) Settle(ctx context.Context, x Exchange, s Settlement) error {
 			}
 			entries++
 		}
-		return l.settle(ctx, q, x, s, at)
+		var w settlements
+		w.add(x, s, at)
+		return w.write(ctx, q, at)
 	})
 	if err != nil {
 		return fmt.Errorf("settling delivery %s: %w", x.Delivery.ID, err)
@@ -71,7 +126,7 @@ func (l *Ledger) Settle(ctx context.Context, x Exchange, s Settlement) error {
 	return nil
 }
 
-func fence(ctx context.Context, q *db.Queries, lease Lease) error {
+func fence(ctx context.Context, q db.Querier, lease Lease) error {
 	_, err := q.LockLane(ctx, db.LockLaneParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, LeaseToken: lease.Token})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ErrFenced
@@ -110,19 +165,30 @@ func parked(f incident.Field, reason string) change {
 	return change{kind: FieldParked, visibility: incident.Internal, detail: map[string]any{"field": f, "reason": reason}}
 }
 
-func (l *Ledger) settle(ctx context.Context, q *db.Queries, x Exchange, s Settlement, at time.Time) error {
-	p := db.SettleDeliveryParams{OrganisationID: int64(x.Organisation), ID: x.Delivery.ID.UUID, State: string(s.State), ErrorKind: s.ErrorKind, Error: s.Error}
-	if s.State == StateDelivered {
-		p.SettledAt = &at
+// settlements gathers the rows of many settlements, so that each table is written once.
+type settlements struct {
+	deliveries db.SettleDeliveriesParams
+	lanes      db.SettleLanesParams
+	links      db.UpdateLinksParams
+	copies     db.CopyCommentsParams
+}
+
+func (w *settlements) add(x Exchange, s Settlement, at time.Time) {
+	o := int64(x.Organisation)
+	d := &w.deliveries
+	d.Organisations, d.Ids, d.States = append(d.Organisations, o), append(d.Ids, x.Delivery.ID.UUID), append(d.States, string(s.State))
+	d.ErrorKinds, d.Errors, d.Mappings = append(d.ErrorKinds, s.ErrorKind), append(d.Errors, storable(s.Error)), append(d.Mappings, s.Mapping)
+	due := s.RetryAt
+	if due.IsZero() {
+		due = at
 	}
-	if err := q.SettleDelivery(ctx, p); err != nil {
-		return fmt.Errorf("writing the delivery: %w", err)
-	}
+	l := &w.lanes
+	l.Organisations, l.Links, l.States = append(l.Organisations, o), append(l.Links, x.Lease.Link.UUID), append(l.States, string(s.State))
+	l.Versions, l.DueAts = append(l.Versions, x.Delivery.Version), append(l.DueAts, due)
 	if s.Copy != "" {
-		err := q.CopyComment(ctx, db.CopyCommentParams{OrganisationID: int64(x.Organisation), LinkID: x.Lease.Link.UUID, ExternalID: s.Copy, CommentID: x.Delivery.Comment.UUID})
-		if err != nil {
-			return fmt.Errorf("writing the comment's copy: %w", err)
-		}
+		c := &w.copies
+		c.Organisations, c.Links = append(c.Organisations, o), append(c.Links, x.Lease.Link.UUID)
+		c.ExternalIds, c.Comments = append(c.ExternalIds, s.Copy), append(c.Comments, x.Delivery.Comment.UUID)
 	}
 	if s.State == StateDelivered || s.Ticket != nil {
 		link := x.Link
@@ -132,18 +198,37 @@ func (l *Ledger) settle(ctx context.Context, q *db.Queries, x Exchange, s Settle
 		for f, reason := range s.Parked {
 			link.park(f, reason)
 		}
-		if err := q.UpdateLink(ctx, link.params()); err != nil {
-			return fmt.Errorf("writing the link: %w", err)
+		link.appendTo(&w.links)
+	}
+}
+
+func (w *settlements) write(ctx context.Context, q db.Querier, at time.Time) error {
+	if len(w.deliveries.Ids) == 0 {
+		return nil
+	}
+	w.deliveries.At = at
+	if err := q.SettleDeliveries(ctx, w.deliveries); err != nil {
+		return fmt.Errorf("writing deliveries: %w", err)
+	}
+	if len(w.copies.Comments) > 0 {
+		if err := q.CopyComments(ctx, w.copies); err != nil {
+			return fmt.Errorf("writing the comments' copies: %w", err)
 		}
 	}
-	due := s.RetryAt
-	if due.IsZero() {
-		due = at
+	if len(w.links.Ids) > 0 {
+		if err := q.UpdateLinks(ctx, w.links); err != nil {
+			return fmt.Errorf("writing links: %w", err)
+		}
 	}
-	return q.ReleaseLane(ctx, db.ReleaseLaneParams{
-		OrganisationID: int64(x.Organisation), LinkID: x.Lease.Link.UUID, LeaseToken: x.Token,
-		Held: s.State == StateDead, DueAt: due,
-	})
+	if err := q.SettleLanes(ctx, w.lanes); err != nil {
+		return fmt.Errorf("giving lanes back: %w", err)
+	}
+	return nil
+}
+
+// storable is text that Postgres takes: a vendor's words may hold what it does not.
+func storable(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // note takes over what a ticket says of itself. The version is not among it: only a reader who has looked at
@@ -179,14 +264,11 @@ func (l *Link) park(f incident.Field, reason string) {
 	l.Parked[f] = reason
 }
 
-func (l Link) params() db.UpdateLinkParams {
-	p := db.UpdateLinkParams{
-		OrganisationID: int64(l.Organisation), ID: l.ID.UUID, Number: l.Number, Url: l.URL, RemoteVersion: l.RemoteVersion,
-		RemoteState: l.RemoteState, Base: object(l.Base), Parked: object(l.Parked), JournalMark: string(l.JournalMark), Gone: string(l.Gone), LastSyncedAt: timePtr(l.LastSyncedAt),
-	}
-	if l.ExternalID != "" {
-		id := string(l.ExternalID)
-		p.ExternalID = &id
-	}
-	return p
+// appendTo adds the link's row to those that are written together.
+func (l Link) appendTo(p *db.UpdateLinksParams) {
+	p.Organisations, p.Ids, p.ExternalIds = append(p.Organisations, int64(l.Organisation)), append(p.Ids, l.ID.UUID), append(p.ExternalIds, string(l.ExternalID))
+	p.Numbers, p.Urls = append(p.Numbers, storable(l.Number)), append(p.Urls, storable(l.URL))
+	p.RemoteVersions, p.RemoteStates = append(p.RemoteVersions, l.RemoteVersion), append(p.RemoteStates, storable(l.RemoteState))
+	p.Bases, p.Parkeds, p.Flipses = append(p.Bases, object(l.Base)), append(p.Parkeds, object(l.Parked)), append(p.Flipses, object(l.Flips))
+	p.JournalMarks, p.Gones, p.LastSyncedAts = append(p.JournalMarks, string(l.JournalMark)), append(p.Gones, string(l.Gone)), append(p.LastSyncedAts, l.LastSyncedAt)
 }

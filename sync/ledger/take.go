@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"liaison/connectors"
 	"liaison/internal/incident"
 	"liaison/sync/ledger/internal/db"
@@ -54,7 +56,7 @@ type Taken struct {
 func (l *Ledger) Take(ctx context.Context, lease Lease, journal []string, weigh func(Situation) (Arrival, error)) (Taken, error) {
 	var taken Taken
 	var deliveries int64
-	err := l.system(ctx, func(q *db.Queries) error {
+	err := l.system(ctx, func(q db.Querier) error {
 		taken, deliveries = Taken{}, 0
 		s, err := l.situation(ctx, q, lease, journal)
 		if err != nil {
@@ -78,7 +80,9 @@ func (l *Ledger) Take(ctx context.Context, lease Lease, journal []string, weigh 
 		if a.Mark != "" {
 			link.JournalMark = a.Mark
 		}
-		if err := q.UpdateLink(ctx, link.params()); err != nil {
+		var row db.UpdateLinksParams
+		link.appendTo(&row)
+		if err := q.UpdateLinks(ctx, row); err != nil {
 			return fmt.Errorf("writing the link: %w", err)
 		}
 		taken.Entries, deliveries = w.entries, w.deliveries
@@ -96,7 +100,7 @@ func (l *Ledger) Take(ctx context.Context, lease Lease, journal []string, weigh 
 	return taken, nil
 }
 
-func (l *Ledger) situation(ctx context.Context, q *db.Queries, lease Lease, journal []string) (Situation, error) {
+func (l *Ledger) situation(ctx context.Context, q db.Querier, lease Lease, journal []string) (Situation, error) {
 	var s Situation
 	row, err := q.FindLink(ctx, db.FindLinkParams{OrganisationID: int64(lease.Organisation), ID: lease.Link.UUID})
 	if err != nil {
@@ -122,7 +126,7 @@ func (l *Ledger) situation(ctx context.Context, q *db.Queries, lease Lease, jour
 		return s, fmt.Errorf("reading open deliveries: %w", err)
 	}
 	for _, r := range open {
-		d, err := deliveryOf(r.Delivery)
+		d, err := deliveryOf(now(r.Delivery, r.SendingVersion))
 		if err != nil {
 			return s, err
 		}
@@ -142,7 +146,7 @@ func (l *Ledger) situation(ctx context.Context, q *db.Queries, lease Lease, jour
 // arrivalWriter writes the entries of one arrival, each upon the one before it.
 type arrivalWriter struct {
 	ledger     *Ledger
-	q          *db.Queries
+	q          db.Querier
 	lease      Lease
 	now        incident.Incident
 	actor      Actor
@@ -287,7 +291,9 @@ func (w *arrivalWriter) messages(ctx context.Context, messages []connectors.Jour
 		if err := w.write(ctx, change{kind: Commented, comment: &c, deliver: SayComment}); err != nil {
 			return err
 		}
-		err := w.q.CopyComment(ctx, db.CopyCommentParams{OrganisationID: int64(w.lease.Organisation), LinkID: w.lease.Link.UUID, ExternalID: m.ID, CommentID: c.ID.UUID})
+		err := w.q.CopyComments(ctx, db.CopyCommentsParams{
+			Organisations: []int64{int64(w.lease.Organisation)}, Links: []uuid.UUID{w.lease.Link.UUID}, ExternalIds: []string{m.ID}, Comments: []uuid.UUID{c.ID.UUID},
+		})
 		if err != nil {
 			return fmt.Errorf("writing the comment's copy: %w", err)
 		}

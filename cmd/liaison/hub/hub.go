@@ -40,6 +40,7 @@ import (
 type Hub struct {
 	log       *slog.Logger
 	telemetry *telemetry.Telemetry
+	watch     Watch
 	embedded  *embedded.Server
 	db        *postgres.DB
 	listener  net.Listener
@@ -53,8 +54,8 @@ type Hub struct {
 }
 
 // Start builds and starts a hub. The telemetry stays the caller's.
-func Start(ctx context.Context, c *config.Config, t *telemetry.Telemetry) (_ *Hub, err error) {
-	h := &Hub{log: t.Logger, telemetry: t, failed: make(chan error, 1)}
+func Start(ctx context.Context, c *config.Config, t *telemetry.Telemetry, w Watch) (_ *Hub, err error) {
+	h := &Hub{log: t.Logger, telemetry: t, watch: w, failed: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -62,7 +63,7 @@ func Start(ctx context.Context, c *config.Config, t *telemetry.Telemetry) (_ *Hu
 			err = errors.Join(err, h.Stop(stop))
 		}
 	}()
-	systems, doors, err := Systems(c)
+	systems, doors, err := Systems(c, w.Vendors)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +134,7 @@ func (h *Hub) openDatabase(ctx context.Context, c *config.Config) error {
 		return fmt.Errorf("migrating the database: %w", err)
 	}
 	h.db, err = postgres.Open(ctx, url, postgres.Options{
-		AppConns: int32(c.Database.AppConnections), SystemConns: int32(c.Database.SystemConnections),
+		AppConns: int32(c.Database.AppConnections), SystemConns: int32(c.Database.SystemConnections), Tracer: h.watch.Statements,
 	})
 	return err
 }
@@ -150,12 +151,13 @@ func (h *Hub) sync(ctx context.Context, systems []*system.System, l *ledger.Ledg
 	}
 }
 
-// Systems makes the configured systems and their webhook doors. Their ids are still unknown.
-func Systems(c *config.Config) ([]*system.System, []inbound.Door, error) {
+// Systems makes the configured systems and their webhook doors. Their ids are still unknown. A transport that is not nil
+// carries their calls.
+func Systems(c *config.Config, transport http.RoundTripper) ([]*system.System, []inbound.Door, error) {
 	var systems []*system.System
 	var doors []inbound.Door
 	for n, s := range c.Systems {
-		made, door, err := newSystem(s)
+		made, door, err := newSystem(s, transport)
 		if err != nil {
 			return nil, nil, fmt.Errorf("systems[%d] (%s): %w", n, s.Key, err)
 		}
@@ -164,7 +166,7 @@ func Systems(c *config.Config) ([]*system.System, []inbound.Door, error) {
 	return systems, doors, nil
 }
 
-func newSystem(s config.System) (*system.System, inbound.Door, error) {
+func newSystem(s config.System, transport http.RoundTripper) (*system.System, inbound.Door, error) {
 	entry, known := registry.Find(s.Connector)
 	if !known {
 		return nil, inbound.Door{}, fmt.Errorf("connector %q is not known", s.Connector)
@@ -179,7 +181,7 @@ func newSystem(s config.System) (*system.System, inbound.Door, error) {
 	}
 	made, err := entry.New(connectors.Config{
 		Key: s.Key, URL: s.URL, Auth: credentials, Settings: s.Settings, PollOverlap: s.Poll.Overlap, SettleWindow: s.SettleWindow,
-		Timeout: s.Timeout, Concurrency: s.Concurrency, Rate: s.Rate,
+		Timeout: s.Timeout, Concurrency: s.Concurrency, Rate: s.Rate, Transport: transport,
 	})
 	if err != nil {
 		return nil, inbound.Door{}, err

@@ -51,7 +51,7 @@ func start(t *testing.T, vendor, database, collector string) *hub.Hub {
 		t.Fatal(err)
 	}
 	watch.SetGlobal()
-	h, err := hub.Start(t.Context(), c, watch)
+	h, err := hub.Start(t.Context(), c, watch, hub.Watch{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func (h *Hub) serve(c *config.Config, w ways) {
 	mux.HandleFunc("GET /readyz", h.ready)
 	mux.Handle("GET /{$}", frontPage(c))
 	h.server = &http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		Handler: h.watch.door(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 	}
 	h.parts.Go(func() {
 		if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -1,9 +1,10 @@
 -- name: LeaseLanes :many
--- Takes the longest due free lanes of a system. The lease is by the database's clock; its token fences every
--- later write under it.
+-- Takes the longest due free lanes of a system that is not paused. The lease is by the database's clock; its token
+-- fences every later write under it. A lane that is being sent already comes back with what its last holder left.
 WITH due AS (
   SELECT l.organisation_id, l.link_id FROM lane l
   WHERE l.system_id = @system_id AND l.due_at <= @at::timestamptz AND l.lease_until < clock_timestamp()
+    AND NOT EXISTS (SELECT FROM external_system s WHERE s.id = @system_id AND s.paused)
   ORDER BY l.due_at LIMIT @max_lanes FOR UPDATE SKIP LOCKED
 )
 UPDATE lane SET lease_until = clock_timestamp() + make_interval(secs => @lease_seconds::float8), lease_token = nextval('lease_token')
@@ -22,56 +23,92 @@ UPDATE lane SET lease_until = clock_timestamp() + make_interval(secs => @lease_s
 WHERE organisation_id = @organisation_id AND link_id = @link_id AND lease_token = @lease_token AND lease_until > '-infinity';
 
 -- name: BeginHeads :many
--- The head of each leased lane, marked as being sent before anybody sends it. A head that was already being
--- sent when its worker died, or whose answer was lost, comes back as it is: its outcome is unknown.
-WITH head AS (
-  SELECT d.organisation_id, d.id, d.state AS found, leased.token::bigint AS token
-  FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id, unnest(@tokens::bigint[]) AS token) AS leased
+-- The head of each leased lane, written down as being sent before anybody sends it. A head that was being sent when
+-- its worker died, or whose answer was lost, keeps the time of that: its outcome is unknown.
+WITH leased AS (
+  SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id
+), head AS (
+  SELECT d.*, lane.lease_token, lane.sending_version AS sending_before, lane.sending_since AS sending_before_since
+  FROM leased JOIN lane ON lane.organisation_id = leased.organisation_id AND lane.link_id = leased.link_id
   CROSS JOIN LATERAL (
-    SELECT delivery.organisation_id, delivery.id, delivery.state FROM delivery
-    WHERE delivery.organisation_id = leased.organisation_id AND delivery.link_id = leased.link_id AND delivery.state NOT IN ('DELIVERED', 'SKIPPED')
-    ORDER BY delivery.version, delivery.id LIMIT 1) d
+    SELECT delivery.* FROM delivery
+    WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version
+    ORDER BY delivery.version LIMIT 1) d
+  WHERE d.state <> 'DEAD'
 ), begun AS (
-  UPDATE delivery SET attempts = delivery.attempts + 1,
-    state = CASE WHEN delivery.state = 'PENDING' THEN 'SENDING' ELSE delivery.state END,
-    sent_at = CASE WHEN delivery.state = 'PENDING' THEN @at::timestamptz ELSE delivery.sent_at END
-  FROM head WHERE delivery.organisation_id = head.organisation_id AND delivery.id = head.id AND delivery.state <> 'DEAD'
-  RETURNING delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id,
-    delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.trace, delivery.created_at, head.found, head.token
+  UPDATE lane SET sending_version = head.version,
+    sending_since = CASE WHEN lane.sending_version = head.version THEN lane.sending_since ELSE @at::timestamptz END
+  FROM head WHERE lane.organisation_id = head.organisation_id AND lane.link_id = head.link_id
+  RETURNING lane.link_id, lane.sending_since
 )
-SELECT begun.organisation_id, begun.id, begun.link_id, begun.incident_id, begun.version, begun.kind, begun.payload, begun.comment_id,
-       begun.attempts, begun.journal_mark, begun.sent_at, begun.trace, begun.created_at, begun.found, begun.token,
+SELECT head.organisation_id, head.id, head.link_id, head.incident_id, head.version, head.kind, head.payload, head.comment_id,
+       head.attempts, head.journal_mark, begun.sending_since, head.trace, head.created_at, head.lease_token,
+       (CASE WHEN head.state = 'PENDING' AND head.sending_before = head.version THEN 'SENDING' ELSE head.state END)::text AS found,
        sqlc.embed(external_link), sqlc.embed(incident),
        coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author, coalesce(comment.visibility, '') AS comment_visibility
-FROM begun
-JOIN external_link ON external_link.organisation_id = begun.organisation_id AND external_link.id = begun.link_id
-JOIN incident ON incident.organisation_id = begun.organisation_id AND incident.id = begun.incident_id
-LEFT JOIN comment ON comment.organisation_id = begun.organisation_id AND comment.id = begun.comment_id;
+FROM head JOIN begun ON begun.link_id = head.link_id
+JOIN external_link ON external_link.organisation_id = head.organisation_id AND external_link.id = head.link_id
+JOIN incident ON incident.organisation_id = head.organisation_id AND incident.id = head.incident_id
+LEFT JOIN comment ON comment.organisation_id = head.organisation_id AND comment.id = head.comment_id;
 
--- name: NoteMark :execrows
--- Written before a comment is sent. Fenced. The "=" tells a mark that lies before the first entry from no mark.
-UPDATE delivery SET journal_mark = '=' || @journal_mark::text
-WHERE delivery.organisation_id = @organisation_id AND delivery.id = @id
-  AND EXISTS (SELECT FROM lane WHERE lane.organisation_id = @organisation_id AND lane.link_id = delivery.link_id AND lane.lease_token = @lease_token);
+-- name: NoteMarks :many
+-- Written before comments are sent. Fenced: a delivery whose lane was taken over is missing from the answer. The "="
+-- tells a mark that lies before the first entry from no mark.
+UPDATE delivery SET journal_mark = '=' || noted.mark
+FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@ids::uuid[]) AS id, unnest(@marks::text[]) AS mark, unnest(@tokens::bigint[]) AS token) AS noted
+WHERE delivery.organisation_id = noted.organisation_id AND delivery.id = noted.id
+  AND EXISTS (SELECT FROM lane WHERE lane.organisation_id = delivery.organisation_id AND lane.link_id = delivery.link_id AND lane.lease_token = noted.token)
+RETURNING delivery.id;
 
 -- name: LockLane :one
 -- The fence: nobody whose lease was taken over gets past it.
 SELECT held FROM lane WHERE organisation_id = @organisation_id AND link_id = @link_id AND lease_token = @lease_token FOR UPDATE;
 
--- name: SettleDelivery :exec
-UPDATE delivery SET state = @state, error_kind = @error_kind, error = @error, settled_at = sqlc.narg(settled_at)
-WHERE organisation_id = @organisation_id AND id = @id;
+-- name: LockLanes :many
+-- The fence of many. Lanes that somebody is writing to right now are missing, like those that were taken over: whoever
+-- asks settles them one by one, so that a lock held long holds up nobody else.
+SELECT lane.link_id FROM lane
+JOIN (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id, unnest(@tokens::bigint[]) AS token) AS leased
+  ON lane.organisation_id = leased.organisation_id AND lane.link_id = leased.link_id AND lane.lease_token = leased.token
+FOR UPDATE OF lane SKIP LOCKED;
+
+-- name: SettleDeliveries :exec
+UPDATE delivery SET state = s.state, attempts = delivery.attempts + 1, error_kind = s.error_kind, error = s.error, mapping = s.mapping,
+  settled_at = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN @at::timestamptz END
+FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@ids::uuid[]) AS id, unnest(@states::text[]) AS state,
+             unnest(@error_kinds::text[]) AS error_kind, unnest(@errors::text[]) AS error, unnest(@mappings::text[]) AS mapping) AS s
+WHERE delivery.organisation_id = s.organisation_id AND delivery.id = s.id;
+
+-- name: SettleLanes :exec
+-- Gives lanes back after their heads were settled. It runs under the lanes' locks with a fresh snapshot, so a delivery
+-- that was committed before the lock was granted is seen here, and a later one wakes the lane itself. A head that is over
+-- moves done_version past it; one whose outcome is unknown stays written down as being sent.
+UPDATE lane SET lease_until = '-infinity', held = s.state = 'DEAD', trouble = CASE WHEN s.state IN ('DEAD', 'UNKNOWN') THEN s.state ELSE '' END,
+  done_version = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN s.version ELSE lane.done_version END,
+  sending_version = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_version END,
+  sending_since = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_since END,
+  due_at = CASE WHEN s.state = 'DEAD' THEN NULL
+                WHEN s.state NOT IN ('DELIVERED', 'SKIPPED') OR EXISTS (SELECT FROM delivery d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > s.version) THEN s.due_at
+                ELSE NULL END
+FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id, unnest(@states::text[]) AS state,
+             unnest(@versions::bigint[]) AS version, unnest(@due_ats::timestamptz[]) AS due_at) AS s
+WHERE lane.organisation_id = s.organisation_id AND lane.link_id = s.link_id;
 
 -- name: FindLink :one
 SELECT * FROM external_link WHERE organisation_id = @organisation_id AND id = @id;
 
--- name: UpdateLink :exec
-UPDATE external_link SET external_id = @external_id, number = @number, url = @url, remote_version = @remote_version, remote_state = @remote_state,
-  base = @base, parked = @parked, journal_mark = @journal_mark, gone = @gone, last_synced_at = @last_synced_at
-WHERE organisation_id = @organisation_id AND id = @id;
+-- name: UpdateLinks :exec
+UPDATE external_link SET external_id = nullif(s.external_id, ''), number = s.number, url = s.url, remote_version = s.remote_version, remote_state = s.remote_state,
+  base = s.base, parked = s.parked, flips = s.flips, journal_mark = s.journal_mark, gone = s.gone, last_synced_at = s.last_synced_at
+FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@ids::uuid[]) AS id, unnest(@external_ids::text[]) AS external_id, unnest(@numbers::text[]) AS number,
+             unnest(@urls::text[]) AS url, unnest(@remote_versions::text[]) AS remote_version, unnest(@remote_states::text[]) AS remote_state, unnest(@bases::jsonb[]) AS base,
+             unnest(@parkeds::jsonb[]) AS parked, unnest(@flipses::jsonb[]) AS flips, unnest(@journal_marks::text[]) AS journal_mark, unnest(@gones::text[]) AS gone,
+             unnest(@last_synced_ats::timestamptz[]) AS last_synced_at) AS s
+WHERE external_link.organisation_id = s.organisation_id AND external_link.id = s.id;
 
--- name: CopyComment :exec
-INSERT INTO comment_copy (organisation_id, link_id, external_id, comment_id) VALUES (@organisation_id, @link_id, @external_id, @comment_id)
+-- name: CopyComments :exec
+INSERT INTO comment_copy (organisation_id, link_id, external_id, comment_id)
+SELECT unnest(@organisations::bigint[]), unnest(@links::uuid[]), unnest(@external_ids::text[]), unnest(@comments::uuid[])
 ON CONFLICT DO NOTHING;
 
 -- name: KnownCopies :many
@@ -80,20 +117,19 @@ SELECT external_id FROM comment_copy WHERE organisation_id = @organisation_id AN
 
 -- name: OpenDeliveries :many
 -- What the vendor has yet to hear.
-SELECT sqlc.embed(delivery), coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author,
+SELECT sqlc.embed(delivery), lane.sending_version, coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author,
        coalesce(comment.visibility, '') AS comment_visibility
-FROM delivery LEFT JOIN comment ON comment.organisation_id = delivery.organisation_id AND comment.id = delivery.comment_id
-WHERE delivery.organisation_id = @organisation_id AND delivery.link_id = @link_id AND delivery.state NOT IN ('DELIVERED', 'SKIPPED')
-ORDER BY delivery.version, delivery.id;
+FROM lane JOIN delivery ON delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version
+LEFT JOIN comment ON comment.organisation_id = delivery.organisation_id AND comment.id = delivery.comment_id
+WHERE lane.organisation_id = @organisation_id AND lane.link_id = @link_id
+ORDER BY delivery.version;
 
 -- name: ReleaseLane :exec
--- Gives the lane back. It runs under the lane's lock with a fresh snapshot, so a delivery that was committed
--- before the lock was granted is seen here, and a later one wakes the lane itself.
-UPDATE lane SET lease_until = '-infinity', held = @held::boolean,
-  due_at = CASE WHEN @held::boolean THEN NULL
-                WHEN EXISTS (SELECT FROM delivery d WHERE d.organisation_id = @organisation_id AND d.link_id = @link_id
-                             AND d.state NOT IN ('DELIVERED', 'SKIPPED')) THEN @due_at::timestamptz
-                ELSE NULL END
+-- Gives a lane back without having settled anything. Like SettleLanes, it looks for deliveries under the lane's lock.
+UPDATE lane SET lease_until = '-infinity',
+  due_at = CASE WHEN lane.held THEN NULL
+                WHEN EXISTS (SELECT FROM delivery d WHERE d.organisation_id = @organisation_id AND d.link_id = @link_id AND d.version > lane.done_version)
+                THEN coalesce(lane.due_at, @due_at::timestamptz) ELSE NULL END
 WHERE organisation_id = @organisation_id AND link_id = @link_id AND lease_token = @lease_token;
 
 -- name: FindLinksByTicket :many
@@ -110,4 +146,5 @@ SELECT * FROM external_link WHERE system_id = @system_id AND external_id = ANY (
 
 -- name: WithdrawFields :exec
 UPDATE delivery SET payload = payload - @fields::text[]
-WHERE organisation_id = @organisation_id AND link_id = @link_id AND kind = 'UPDATE' AND state NOT IN ('DELIVERED', 'SKIPPED');
+FROM lane WHERE lane.organisation_id = @organisation_id AND lane.link_id = @link_id
+  AND delivery.organisation_id = @organisation_id AND delivery.link_id = @link_id AND delivery.version > lane.done_version AND delivery.kind = 'UPDATE';

@@ -151,24 +151,24 @@ SELECT * FROM comment WHERE organisation_id = ANY (@organisations::bigint[]) AND
 -- name: LinksOfIncidents :many
 -- The links of many incidents, each with how many deliveries wait and the state of the first of them. An incident
 -- has one link in each system at most; the limit keeps the planner from reading the table instead of the index.
-SELECT sqlc.embed(external_link), open.waiting, open.head
+SELECT sqlc.embed(external_link), open.waiting, lane.trouble AS head
 FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@incidents::uuid[]) AS incident_id) AS k
 CROSS JOIN LATERAL (
   SELECT l.* FROM external_link AS l
   WHERE l.organisation_id = k.organisation_id AND l.incident_id = k.incident_id
   ORDER BY l.created_at, l.id LIMIT 1000) AS external_link
+JOIN lane ON lane.organisation_id = external_link.organisation_id AND lane.link_id = external_link.id
 CROSS JOIN LATERAL (
-  SELECT count(*) AS waiting, coalesce((array_agg(delivery.state ORDER BY delivery.version, delivery.id))[1], '')::text AS head FROM delivery
-  WHERE delivery.organisation_id = external_link.organisation_id AND delivery.link_id = external_link.id
-    AND delivery.state NOT IN ('DELIVERED', 'SKIPPED')) AS open
+  SELECT count(*) AS waiting FROM delivery
+  WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version) AS open
 ORDER BY external_link.created_at, external_link.id;
 
 -- name: LinksByID :many
-SELECT sqlc.embed(external_link), open.waiting, open.head FROM external_link
+SELECT sqlc.embed(external_link), open.waiting, lane.trouble AS head FROM external_link
+JOIN lane ON lane.organisation_id = external_link.organisation_id AND lane.link_id = external_link.id
 CROSS JOIN LATERAL (
-  SELECT count(*) AS waiting, coalesce((array_agg(delivery.state ORDER BY delivery.version, delivery.id))[1], '')::text AS head FROM delivery
-  WHERE delivery.organisation_id = external_link.organisation_id AND delivery.link_id = external_link.id
-    AND delivery.state NOT IN ('DELIVERED', 'SKIPPED')) AS open
+  SELECT count(*) AS waiting FROM delivery
+  WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version) AS open
 WHERE external_link.organisation_id = ANY (@organisations::bigint[]) AND external_link.id = ANY (@ids::uuid[]);
 
 -- name: HistoryNewest :many
@@ -219,11 +219,11 @@ JOIN incident ON incident.id = k.incident_id
 JOIN ledger_entry ON ledger_entry.organisation_id = incident.organisation_id AND ledger_entry.incident_id = k.incident_id AND ledger_entry.version = k.version;
 
 -- name: LinkDeliveriesNewest :many
--- The newest deliveries of each of many links, found by their incidents' index.
-SELECT d.* FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@incidents::uuid[]) AS incident_id, unnest(@links::uuid[]) AS link_id) AS k
+-- The newest deliveries of each of many links.
+SELECT d.* FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id) AS k
 CROSS JOIN LATERAL (
-  SELECT delivery.* FROM delivery
-  WHERE delivery.organisation_id = k.organisation_id AND delivery.incident_id = k.incident_id AND delivery.link_id = k.link_id
+  SELECT delivery.* FROM delivery_now AS delivery
+  WHERE delivery.organisation_id = k.organisation_id AND delivery.link_id = k.link_id
     AND (delivery.created_at, delivery.version, delivery.id) < (@below_at::timestamptz, @below_version::bigint, @below_id::uuid)
     AND (delivery.created_at, delivery.version, delivery.id) > (@above_at::timestamptz, @above_version::bigint, @above_id::uuid)
   ORDER BY delivery.created_at DESC, delivery.version DESC, delivery.id DESC LIMIT @max_rows) AS d
@@ -231,10 +231,10 @@ ORDER BY d.created_at DESC, d.version DESC, d.id DESC;
 
 -- name: LinkDeliveriesOldest :many
 -- The oldest deliveries of each of many links.
-SELECT d.* FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@incidents::uuid[]) AS incident_id, unnest(@links::uuid[]) AS link_id) AS k
+SELECT d.* FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id) AS k
 CROSS JOIN LATERAL (
-  SELECT delivery.* FROM delivery
-  WHERE delivery.organisation_id = k.organisation_id AND delivery.incident_id = k.incident_id AND delivery.link_id = k.link_id
+  SELECT delivery.* FROM delivery_now AS delivery
+  WHERE delivery.organisation_id = k.organisation_id AND delivery.link_id = k.link_id
     AND (delivery.created_at, delivery.version, delivery.id) < (@below_at::timestamptz, @below_version::bigint, @below_id::uuid)
     AND (delivery.created_at, delivery.version, delivery.id) > (@above_at::timestamptz, @above_version::bigint, @above_id::uuid)
   ORDER BY delivery.created_at ASC, delivery.version ASC, delivery.id ASC LIMIT @max_rows) AS d
@@ -244,7 +244,7 @@ ORDER BY d.created_at ASC, d.version ASC, d.id ASC;
 -- A page of deliveries.
 SELECT d.* FROM (SELECT unnest(@organisations::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT delivery.* FROM delivery
+  SELECT delivery.* FROM delivery_now AS delivery
   WHERE delivery.organisation_id = o.id
     AND (delivery.created_at, delivery.version, delivery.id) < (@below_at::timestamptz, @below_version::bigint, @below_id::uuid)
     AND (delivery.created_at, delivery.version, delivery.id) > (@above_at::timestamptz, @above_version::bigint, @above_id::uuid)
@@ -260,7 +260,7 @@ ORDER BY d.created_at DESC, d.version DESC, d.id DESC LIMIT @max_rows;
 -- The same from the other end.
 SELECT d.* FROM (SELECT unnest(@organisations::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT delivery.* FROM delivery
+  SELECT delivery.* FROM delivery_now AS delivery
   WHERE delivery.organisation_id = o.id
     AND (delivery.created_at, delivery.version, delivery.id) < (@below_at::timestamptz, @below_version::bigint, @below_id::uuid)
     AND (delivery.created_at, delivery.version, delivery.id) > (@above_at::timestamptz, @above_version::bigint, @above_id::uuid)
@@ -273,7 +273,7 @@ CROSS JOIN LATERAL (
 ORDER BY d.created_at ASC, d.version ASC, d.id ASC LIMIT @max_rows;
 
 -- name: DeliveriesByID :many
-SELECT * FROM delivery WHERE organisation_id = ANY (@organisations::bigint[]) AND id = ANY (@ids::uuid[]);
+SELECT * FROM delivery_now WHERE organisation_id = ANY (@organisations::bigint[]) AND id = ANY (@ids::uuid[]);
 
 -- name: Organisations :many
 -- Every organisation that the viewer may see, with its desk.

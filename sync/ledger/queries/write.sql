@@ -89,10 +89,12 @@ SELECT * FROM delivery WHERE organisation_id = @organisation_id AND id = @id FOR
 SELECT organisation_id, incident_id FROM delivery WHERE id = @id;
 
 -- name: ReviveDelivery :exec
--- A dead letter goes again: its lane is free and due. A delivery whose answer was lost goes on being settled.
+-- A dead letter goes again, or is over: its lane is free and due.
 WITH revived AS (
   UPDATE delivery SET state = @state, error_kind = '', error = '', attempts = 0, settled_at = sqlc.narg(settled_at)
   WHERE delivery.organisation_id = @organisation_id AND delivery.id = @id
-  RETURNING link_id
+  RETURNING link_id, version
 )
-UPDATE lane SET held = false, due_at = @at::timestamptz FROM revived WHERE lane.organisation_id = @organisation_id AND lane.link_id = revived.link_id;
+UPDATE lane SET held = false, trouble = '', due_at = @at::timestamptz,
+  done_version = CASE WHEN @state::text = 'SKIPPED' THEN revived.version ELSE lane.done_version END
+FROM revived WHERE lane.organisation_id = @organisation_id AND lane.link_id = revived.link_id;

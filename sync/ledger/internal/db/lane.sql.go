@@ -13,35 +13,36 @@ import (
 )
 
 const beginHeads = `-- name: BeginHeads :many
-WITH head AS (
-  SELECT d.organisation_id, d.id, d.state AS found, leased.token::bigint AS token
-  FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id, unnest($3::bigint[]) AS token) AS leased
+WITH leased AS (
+  SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id
+), head AS (
+  SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.error_kind, d.error, d.trace, d.created_at, d.settled_at, d.mapping, lane.lease_token, lane.sending_version AS sending_before, lane.sending_since AS sending_before_since
+  FROM leased JOIN lane ON lane.organisation_id = leased.organisation_id AND lane.link_id = leased.link_id
   CROSS JOIN LATERAL (
-    SELECT delivery.organisation_id, delivery.id, delivery.state FROM delivery
-    WHERE delivery.organisation_id = leased.organisation_id AND delivery.link_id = leased.link_id AND delivery.state NOT IN ('DELIVERED', 'SKIPPED')
-    ORDER BY delivery.version, delivery.id LIMIT 1) d
+    SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at, delivery.mapping FROM delivery
+    WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version
+    ORDER BY delivery.version LIMIT 1) d
+  WHERE d.state <> 'DEAD'
 ), begun AS (
-  UPDATE delivery SET attempts = delivery.attempts + 1,
-    state = CASE WHEN delivery.state = 'PENDING' THEN 'SENDING' ELSE delivery.state END,
-    sent_at = CASE WHEN delivery.state = 'PENDING' THEN $4::timestamptz ELSE delivery.sent_at END
-  FROM head WHERE delivery.organisation_id = head.organisation_id AND delivery.id = head.id AND delivery.state <> 'DEAD'
-  RETURNING delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id,
-    delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.trace, delivery.created_at, head.found, head.token
+  UPDATE lane SET sending_version = head.version,
+    sending_since = CASE WHEN lane.sending_version = head.version THEN lane.sending_since ELSE $3::timestamptz END
+  FROM head WHERE lane.organisation_id = head.organisation_id AND lane.link_id = head.link_id
+  RETURNING lane.link_id, lane.sending_since
 )
-SELECT begun.organisation_id, begun.id, begun.link_id, begun.incident_id, begun.version, begun.kind, begun.payload, begun.comment_id,
-       begun.attempts, begun.journal_mark, begun.sent_at, begun.trace, begun.created_at, begun.found, begun.token,
-       external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential,
+SELECT head.organisation_id, head.id, head.link_id, head.incident_id, head.version, head.kind, head.payload, head.comment_id,
+       head.attempts, head.journal_mark, begun.sending_since, head.trace, head.created_at, head.lease_token,
+       (CASE WHEN head.state = 'PENDING' AND head.sending_before = head.version THEN 'SENDING' ELSE head.state END)::text AS found,
+       external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential,
        coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author, coalesce(comment.visibility, '') AS comment_visibility
-FROM begun
-JOIN external_link ON external_link.organisation_id = begun.organisation_id AND external_link.id = begun.link_id
-JOIN incident ON incident.organisation_id = begun.organisation_id AND incident.id = begun.incident_id
-LEFT JOIN comment ON comment.organisation_id = begun.organisation_id AND comment.id = begun.comment_id
+FROM head JOIN begun ON begun.link_id = head.link_id
+JOIN external_link ON external_link.organisation_id = head.organisation_id AND external_link.id = head.link_id
+JOIN incident ON incident.organisation_id = head.organisation_id AND incident.id = head.incident_id
+LEFT JOIN comment ON comment.organisation_id = head.organisation_id AND comment.id = head.comment_id
 `
 
 type BeginHeadsParams struct {
 	Organisations []int64
 	Links         []uuid.UUID
-	Tokens        []int64
 	At            time.Time
 }
 
@@ -56,11 +57,11 @@ type BeginHeadsRow struct {
 	CommentID         uuid.NullUUID
 	Attempts          int32
 	JournalMark       string
-	SentAt            *time.Time
+	SendingSince      *time.Time
 	Trace             string
 	CreatedAt         time.Time
+	LeaseToken        int64
 	Found             string
-	Token             int64
 	ExternalLink      ExternalLink
 	Incident          Incident
 	CommentBody       string
@@ -68,15 +69,10 @@ type BeginHeadsRow struct {
 	CommentVisibility string
 }
 
-// The head of each leased lane, marked as being sent before anybody sends it. A head that was already being
-// sent when its worker died, or whose answer was lost, comes back as it is: its outcome is unknown.
+// The head of each leased lane, written down as being sent before anybody sends it. A head that was being sent when
+// its worker died, or whose answer was lost, keeps the time of that: its outcome is unknown.
 func (q *Queries) BeginHeads(ctx context.Context, arg BeginHeadsParams) ([]BeginHeadsRow, error) {
-	rows, err := q.db.Query(ctx, beginHeads,
-		arg.Organisations,
-		arg.Links,
-		arg.Tokens,
-		arg.At,
-	)
+	rows, err := q.db.Query(ctx, beginHeads, arg.Organisations, arg.Links, arg.At)
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +91,11 @@ func (q *Queries) BeginHeads(ctx context.Context, arg BeginHeadsParams) ([]Begin
 			&i.CommentID,
 			&i.Attempts,
 			&i.JournalMark,
-			&i.SentAt,
+			&i.SendingSince,
 			&i.Trace,
 			&i.CreatedAt,
+			&i.LeaseToken,
 			&i.Found,
-			&i.Token,
 			&i.ExternalLink.OrganisationID,
 			&i.ExternalLink.ID,
 			&i.ExternalLink.IncidentID,
@@ -116,6 +112,7 @@ func (q *Queries) BeginHeads(ctx context.Context, arg BeginHeadsParams) ([]Begin
 			&i.ExternalLink.Gone,
 			&i.ExternalLink.LastSyncedAt,
 			&i.ExternalLink.CreatedAt,
+			&i.ExternalLink.Flips,
 			&i.Incident.OrganisationID,
 			&i.Incident.ID,
 			&i.Incident.Number,
@@ -158,30 +155,31 @@ func (q *Queries) BeginHeads(ctx context.Context, arg BeginHeadsParams) ([]Begin
 	return items, nil
 }
 
-const copyComment = `-- name: CopyComment :exec
-INSERT INTO comment_copy (organisation_id, link_id, external_id, comment_id) VALUES ($1, $2, $3, $4)
+const copyComments = `-- name: CopyComments :exec
+INSERT INTO comment_copy (organisation_id, link_id, external_id, comment_id)
+SELECT unnest($1::bigint[]), unnest($2::uuid[]), unnest($3::text[]), unnest($4::uuid[])
 ON CONFLICT DO NOTHING
 `
 
-type CopyCommentParams struct {
-	OrganisationID int64
-	LinkID         uuid.UUID
-	ExternalID     string
-	CommentID      uuid.UUID
+type CopyCommentsParams struct {
+	Organisations []int64
+	Links         []uuid.UUID
+	ExternalIds   []string
+	Comments      []uuid.UUID
 }
 
-func (q *Queries) CopyComment(ctx context.Context, arg CopyCommentParams) error {
-	_, err := q.db.Exec(ctx, copyComment,
-		arg.OrganisationID,
-		arg.LinkID,
-		arg.ExternalID,
-		arg.CommentID,
+func (q *Queries) CopyComments(ctx context.Context, arg CopyCommentsParams) error {
+	_, err := q.db.Exec(ctx, copyComments,
+		arg.Organisations,
+		arg.Links,
+		arg.ExternalIds,
+		arg.Comments,
 	)
 	return err
 }
 
 const findLink = `-- name: FindLink :one
-SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at FROM external_link WHERE organisation_id = $1 AND id = $2
+SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at, flips FROM external_link WHERE organisation_id = $1 AND id = $2
 `
 
 type FindLinkParams struct {
@@ -209,12 +207,13 @@ func (q *Queries) FindLink(ctx context.Context, arg FindLinkParams) (ExternalLin
 		&i.Gone,
 		&i.LastSyncedAt,
 		&i.CreatedAt,
+		&i.Flips,
 	)
 	return i, err
 }
 
 const findLinkByCorrelation = `-- name: FindLinkByCorrelation :one
-SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at FROM external_link WHERE system_id = $1 AND correlation_id = $2
+SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at, flips FROM external_link WHERE system_id = $1 AND correlation_id = $2
 `
 
 type FindLinkByCorrelationParams struct {
@@ -242,12 +241,13 @@ func (q *Queries) FindLinkByCorrelation(ctx context.Context, arg FindLinkByCorre
 		&i.Gone,
 		&i.LastSyncedAt,
 		&i.CreatedAt,
+		&i.Flips,
 	)
 	return i, err
 }
 
 const findLinksByTicket = `-- name: FindLinksByTicket :many
-SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at FROM external_link WHERE system_id = $1
+SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at, flips FROM external_link WHERE system_id = $1
   AND (($2::text <> '' AND external_id = $2::text) OR ($2::text = '' AND number = $3::text AND $3::text <> ''))
 `
 
@@ -284,6 +284,7 @@ func (q *Queries) FindLinksByTicket(ctx context.Context, arg FindLinksByTicketPa
 			&i.Gone,
 			&i.LastSyncedAt,
 			&i.CreatedAt,
+			&i.Flips,
 		); err != nil {
 			return nil, err
 		}
@@ -330,6 +331,7 @@ const leaseLanes = `-- name: LeaseLanes :many
 WITH due AS (
   SELECT l.organisation_id, l.link_id FROM lane l
   WHERE l.system_id = $2 AND l.due_at <= $3::timestamptz AND l.lease_until < clock_timestamp()
+    AND NOT EXISTS (SELECT FROM external_system s WHERE s.id = $2 AND s.paused)
   ORDER BY l.due_at LIMIT $4 FOR UPDATE SKIP LOCKED
 )
 UPDATE lane SET lease_until = clock_timestamp() + make_interval(secs => $1::float8), lease_token = nextval('lease_token')
@@ -350,8 +352,8 @@ type LeaseLanesRow struct {
 	LeaseToken     int64
 }
 
-// Takes the longest due free lanes of a system. The lease is by the database's clock; its token fences every
-// later write under it.
+// Takes the longest due free lanes of a system that is not paused. The lease is by the database's clock; its token
+// fences every later write under it. A lane that is being sent already comes back with what its last holder left.
 func (q *Queries) LeaseLanes(ctx context.Context, arg LeaseLanesParams) ([]LeaseLanesRow, error) {
 	rows, err := q.db.Query(ctx, leaseLanes,
 		arg.LeaseSeconds,
@@ -398,7 +400,7 @@ func (q *Queries) LeaseLink(ctx context.Context, arg LeaseLinkParams) (int64, er
 }
 
 const linksByTickets = `-- name: LinksByTickets :many
-SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at FROM external_link WHERE system_id = $1 AND external_id = ANY ($2::text[]) AND gone = ''
+SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at, flips FROM external_link WHERE system_id = $1 AND external_id = ANY ($2::text[]) AND gone = ''
 `
 
 type LinksByTicketsParams struct {
@@ -433,6 +435,7 @@ func (q *Queries) LinksByTickets(ctx context.Context, arg LinksByTicketsParams) 
 			&i.Gone,
 			&i.LastSyncedAt,
 			&i.CreatedAt,
+			&i.Flips,
 		); err != nil {
 			return nil, err
 		}
@@ -462,39 +465,90 @@ func (q *Queries) LockLane(ctx context.Context, arg LockLaneParams) (bool, error
 	return held, err
 }
 
-const noteMark = `-- name: NoteMark :execrows
-UPDATE delivery SET journal_mark = '=' || $1::text
-WHERE delivery.organisation_id = $2 AND delivery.id = $3
-  AND EXISTS (SELECT FROM lane WHERE lane.organisation_id = $2 AND lane.link_id = delivery.link_id AND lane.lease_token = $4)
+const lockLanes = `-- name: LockLanes :many
+SELECT lane.link_id FROM lane
+JOIN (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id, unnest($3::bigint[]) AS token) AS leased
+  ON lane.organisation_id = leased.organisation_id AND lane.link_id = leased.link_id AND lane.lease_token = leased.token
+FOR UPDATE OF lane SKIP LOCKED
 `
 
-type NoteMarkParams struct {
-	JournalMark    string
-	OrganisationID int64
-	ID             uuid.UUID
-	LeaseToken     int64
+type LockLanesParams struct {
+	Organisations []int64
+	Links         []uuid.UUID
+	Tokens        []int64
 }
 
-// Written before a comment is sent. Fenced. The "=" tells a mark that lies before the first entry from no mark.
-func (q *Queries) NoteMark(ctx context.Context, arg NoteMarkParams) (int64, error) {
-	result, err := q.db.Exec(ctx, noteMark,
-		arg.JournalMark,
-		arg.OrganisationID,
-		arg.ID,
-		arg.LeaseToken,
+// The fence of many. Lanes that somebody is writing to right now are missing, like those that were taken over: whoever
+// asks settles them one by one, so that a lock held long holds up nobody else.
+func (q *Queries) LockLanes(ctx context.Context, arg LockLanesParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, lockLanes, arg.Organisations, arg.Links, arg.Tokens)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var link_id uuid.UUID
+		if err := rows.Scan(&link_id); err != nil {
+			return nil, err
+		}
+		items = append(items, link_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const noteMarks = `-- name: NoteMarks :many
+UPDATE delivery SET journal_mark = '=' || noted.mark
+FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS id, unnest($3::text[]) AS mark, unnest($4::bigint[]) AS token) AS noted
+WHERE delivery.organisation_id = noted.organisation_id AND delivery.id = noted.id
+  AND EXISTS (SELECT FROM lane WHERE lane.organisation_id = delivery.organisation_id AND lane.link_id = delivery.link_id AND lane.lease_token = noted.token)
+RETURNING delivery.id
+`
+
+type NoteMarksParams struct {
+	Organisations []int64
+	Ids           []uuid.UUID
+	Marks         []string
+	Tokens        []int64
+}
+
+// Written before comments are sent. Fenced: a delivery whose lane was taken over is missing from the answer. The "="
+// tells a mark that lies before the first entry from no mark.
+func (q *Queries) NoteMarks(ctx context.Context, arg NoteMarksParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, noteMarks,
+		arg.Organisations,
+		arg.Ids,
+		arg.Marks,
+		arg.Tokens,
 	)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const openDeliveries = `-- name: OpenDeliveries :many
-SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at, coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author,
+SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at, delivery.mapping, lane.sending_version, coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author,
        coalesce(comment.visibility, '') AS comment_visibility
-FROM delivery LEFT JOIN comment ON comment.organisation_id = delivery.organisation_id AND comment.id = delivery.comment_id
-WHERE delivery.organisation_id = $1 AND delivery.link_id = $2 AND delivery.state NOT IN ('DELIVERED', 'SKIPPED')
-ORDER BY delivery.version, delivery.id
+FROM lane JOIN delivery ON delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version
+LEFT JOIN comment ON comment.organisation_id = delivery.organisation_id AND comment.id = delivery.comment_id
+WHERE lane.organisation_id = $1 AND lane.link_id = $2
+ORDER BY delivery.version
 `
 
 type OpenDeliveriesParams struct {
@@ -504,6 +558,7 @@ type OpenDeliveriesParams struct {
 
 type OpenDeliveriesRow struct {
 	Delivery          Delivery
+	SendingVersion    *int64
 	CommentBody       string
 	CommentAuthor     string
 	CommentVisibility string
@@ -531,12 +586,13 @@ func (q *Queries) OpenDeliveries(ctx context.Context, arg OpenDeliveriesParams) 
 			&i.Delivery.State,
 			&i.Delivery.Attempts,
 			&i.Delivery.JournalMark,
-			&i.Delivery.SentAt,
 			&i.Delivery.ErrorKind,
 			&i.Delivery.Error,
 			&i.Delivery.Trace,
 			&i.Delivery.CreatedAt,
 			&i.Delivery.SettledAt,
+			&i.Delivery.Mapping,
+			&i.SendingVersion,
 			&i.CommentBody,
 			&i.CommentAuthor,
 			&i.CommentVisibility,
@@ -552,27 +608,23 @@ func (q *Queries) OpenDeliveries(ctx context.Context, arg OpenDeliveriesParams) 
 }
 
 const releaseLane = `-- name: ReleaseLane :exec
-UPDATE lane SET lease_until = '-infinity', held = $1::boolean,
-  due_at = CASE WHEN $1::boolean THEN NULL
-                WHEN EXISTS (SELECT FROM delivery d WHERE d.organisation_id = $2 AND d.link_id = $3
-                             AND d.state NOT IN ('DELIVERED', 'SKIPPED')) THEN $4::timestamptz
-                ELSE NULL END
-WHERE organisation_id = $2 AND link_id = $3 AND lease_token = $5
+UPDATE lane SET lease_until = '-infinity',
+  due_at = CASE WHEN lane.held THEN NULL
+                WHEN EXISTS (SELECT FROM delivery d WHERE d.organisation_id = $1 AND d.link_id = $2 AND d.version > lane.done_version)
+                THEN coalesce(lane.due_at, $3::timestamptz) ELSE NULL END
+WHERE organisation_id = $1 AND link_id = $2 AND lease_token = $4
 `
 
 type ReleaseLaneParams struct {
-	Held           bool
 	OrganisationID int64
 	LinkID         uuid.UUID
 	DueAt          time.Time
 	LeaseToken     int64
 }
 
-// Gives the lane back. It runs under the lane's lock with a fresh snapshot, so a delivery that was committed
-// before the lock was granted is seen here, and a later one wakes the lane itself.
+// Gives a lane back without having settled anything. Like SettleLanes, it looks for deliveries under the lane's lock.
 func (q *Queries) ReleaseLane(ctx context.Context, arg ReleaseLaneParams) error {
 	_, err := q.db.Exec(ctx, releaseLane,
-		arg.Held,
 		arg.OrganisationID,
 		arg.LinkID,
 		arg.DueAt,
@@ -607,74 +659,121 @@ func (q *Queries) RenewLane(ctx context.Context, arg RenewLaneParams) (int64, er
 	return result.RowsAffected(), nil
 }
 
-const settleDelivery = `-- name: SettleDelivery :exec
-UPDATE delivery SET state = $1, error_kind = $2, error = $3, settled_at = $4
-WHERE organisation_id = $5 AND id = $6
+const settleDeliveries = `-- name: SettleDeliveries :exec
+UPDATE delivery SET state = s.state, attempts = delivery.attempts + 1, error_kind = s.error_kind, error = s.error, mapping = s.mapping,
+  settled_at = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN $1::timestamptz END
+FROM (SELECT unnest($2::bigint[]) AS organisation_id, unnest($3::uuid[]) AS id, unnest($4::text[]) AS state,
+             unnest($5::text[]) AS error_kind, unnest($6::text[]) AS error, unnest($7::text[]) AS mapping) AS s
+WHERE delivery.organisation_id = s.organisation_id AND delivery.id = s.id
 `
 
-type SettleDeliveryParams struct {
-	State          string
-	ErrorKind      string
-	Error          string
-	SettledAt      *time.Time
-	OrganisationID int64
-	ID             uuid.UUID
+type SettleDeliveriesParams struct {
+	At            time.Time
+	Organisations []int64
+	Ids           []uuid.UUID
+	States        []string
+	ErrorKinds    []string
+	Errors        []string
+	Mappings      []string
 }
 
-func (q *Queries) SettleDelivery(ctx context.Context, arg SettleDeliveryParams) error {
-	_, err := q.db.Exec(ctx, settleDelivery,
-		arg.State,
-		arg.ErrorKind,
-		arg.Error,
-		arg.SettledAt,
-		arg.OrganisationID,
-		arg.ID,
+func (q *Queries) SettleDeliveries(ctx context.Context, arg SettleDeliveriesParams) error {
+	_, err := q.db.Exec(ctx, settleDeliveries,
+		arg.At,
+		arg.Organisations,
+		arg.Ids,
+		arg.States,
+		arg.ErrorKinds,
+		arg.Errors,
+		arg.Mappings,
 	)
 	return err
 }
 
-const updateLink = `-- name: UpdateLink :exec
-UPDATE external_link SET external_id = $1, number = $2, url = $3, remote_version = $4, remote_state = $5,
-  base = $6, parked = $7, journal_mark = $8, gone = $9, last_synced_at = $10
-WHERE organisation_id = $11 AND id = $12
+const settleLanes = `-- name: SettleLanes :exec
+UPDATE lane SET lease_until = '-infinity', held = s.state = 'DEAD', trouble = CASE WHEN s.state IN ('DEAD', 'UNKNOWN') THEN s.state ELSE '' END,
+  done_version = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN s.version ELSE lane.done_version END,
+  sending_version = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_version END,
+  sending_since = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_since END,
+  due_at = CASE WHEN s.state = 'DEAD' THEN NULL
+                WHEN s.state NOT IN ('DELIVERED', 'SKIPPED') OR EXISTS (SELECT FROM delivery d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > s.version) THEN s.due_at
+                ELSE NULL END
+FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id, unnest($3::text[]) AS state,
+             unnest($4::bigint[]) AS version, unnest($5::timestamptz[]) AS due_at) AS s
+WHERE lane.organisation_id = s.organisation_id AND lane.link_id = s.link_id
 `
 
-type UpdateLinkParams struct {
-	ExternalID     *string
-	Number         string
-	Url            string
-	RemoteVersion  string
-	RemoteState    string
-	Base           []byte
-	Parked         []byte
-	JournalMark    string
-	Gone           string
-	LastSyncedAt   *time.Time
-	OrganisationID int64
-	ID             uuid.UUID
+type SettleLanesParams struct {
+	Organisations []int64
+	Links         []uuid.UUID
+	States        []string
+	Versions      []int64
+	DueAts        []time.Time
 }
 
-func (q *Queries) UpdateLink(ctx context.Context, arg UpdateLinkParams) error {
-	_, err := q.db.Exec(ctx, updateLink,
-		arg.ExternalID,
-		arg.Number,
-		arg.Url,
-		arg.RemoteVersion,
-		arg.RemoteState,
-		arg.Base,
-		arg.Parked,
-		arg.JournalMark,
-		arg.Gone,
-		arg.LastSyncedAt,
-		arg.OrganisationID,
-		arg.ID,
+// Gives lanes back after their heads were settled. It runs under the lanes' locks with a fresh snapshot, so a delivery
+// that was committed before the lock was granted is seen here, and a later one wakes the lane itself. A head that is over
+// moves done_version past it; one whose outcome is unknown stays written down as being sent.
+func (q *Queries) SettleLanes(ctx context.Context, arg SettleLanesParams) error {
+	_, err := q.db.Exec(ctx, settleLanes,
+		arg.Organisations,
+		arg.Links,
+		arg.States,
+		arg.Versions,
+		arg.DueAts,
+	)
+	return err
+}
+
+const updateLinks = `-- name: UpdateLinks :exec
+UPDATE external_link SET external_id = nullif(s.external_id, ''), number = s.number, url = s.url, remote_version = s.remote_version, remote_state = s.remote_state,
+  base = s.base, parked = s.parked, flips = s.flips, journal_mark = s.journal_mark, gone = s.gone, last_synced_at = s.last_synced_at
+FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS id, unnest($3::text[]) AS external_id, unnest($4::text[]) AS number,
+             unnest($5::text[]) AS url, unnest($6::text[]) AS remote_version, unnest($7::text[]) AS remote_state, unnest($8::jsonb[]) AS base,
+             unnest($9::jsonb[]) AS parked, unnest($10::jsonb[]) AS flips, unnest($11::text[]) AS journal_mark, unnest($12::text[]) AS gone,
+             unnest($13::timestamptz[]) AS last_synced_at) AS s
+WHERE external_link.organisation_id = s.organisation_id AND external_link.id = s.id
+`
+
+type UpdateLinksParams struct {
+	Organisations  []int64
+	Ids            []uuid.UUID
+	ExternalIds    []string
+	Numbers        []string
+	Urls           []string
+	RemoteVersions []string
+	RemoteStates   []string
+	Bases          [][]byte
+	Parkeds        [][]byte
+	Flipses        [][]byte
+	JournalMarks   []string
+	Gones          []string
+	LastSyncedAts  []time.Time
+}
+
+func (q *Queries) UpdateLinks(ctx context.Context, arg UpdateLinksParams) error {
+	_, err := q.db.Exec(ctx, updateLinks,
+		arg.Organisations,
+		arg.Ids,
+		arg.ExternalIds,
+		arg.Numbers,
+		arg.Urls,
+		arg.RemoteVersions,
+		arg.RemoteStates,
+		arg.Bases,
+		arg.Parkeds,
+		arg.Flipses,
+		arg.JournalMarks,
+		arg.Gones,
+		arg.LastSyncedAts,
 	)
 	return err
 }
 
 const withdrawFields = `-- name: WithdrawFields :exec
 UPDATE delivery SET payload = payload - $1::text[]
-WHERE organisation_id = $2 AND link_id = $3 AND kind = 'UPDATE' AND state NOT IN ('DELIVERED', 'SKIPPED')
+FROM lane WHERE lane.organisation_id = $2 AND lane.link_id = $3
+  AND delivery.organisation_id = $2 AND delivery.link_id = $3 AND delivery.version > lane.done_version AND delivery.kind = 'UPDATE'
 `
 
 type WithdrawFieldsParams struct {

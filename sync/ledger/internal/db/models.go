@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 type Comment struct {
@@ -28,6 +29,24 @@ type CommentCopy struct {
 	CommentID      uuid.UUID
 }
 
+type Conflict struct {
+	OrganisationID int64
+	ID             uuid.UUID
+	IncidentID     uuid.UUID
+	LinkID         uuid.UUID
+	Version        int64
+	Field          string
+	Base           string
+	Hub            string
+	Vendor         string
+	Policy         string
+	Winner         string
+	Rule           string
+	At             time.Time
+	ResolvedAt     *time.Time
+	ResolvedBy     string
+}
+
 type Delivery struct {
 	OrganisationID int64
 	ID             uuid.UUID
@@ -40,10 +59,31 @@ type Delivery struct {
 	State          string
 	Attempts       int32
 	JournalMark    string
-	SentAt         *time.Time
 	ErrorKind      string
 	Error          string
 	Trace          string
+	CreatedAt      time.Time
+	SettledAt      *time.Time
+	Mapping        string
+}
+
+type DeliveryNow struct {
+	OrganisationID int64
+	ID             uuid.UUID
+	LinkID         uuid.UUID
+	IncidentID     uuid.UUID
+	Version        int64
+	Kind           string
+	Payload        []byte
+	CommentID      uuid.NullUUID
+	State          string
+	Attempts       int32
+	JournalMark    string
+	SentAt         time.Time
+	ErrorKind      string
+	Error          string
+	Trace          string
+	Mapping        string
 	CreatedAt      time.Time
 	SettledAt      *time.Time
 }
@@ -52,6 +92,18 @@ type Desk struct {
 	ID   int64
 	Key  string
 	Name string
+}
+
+type Drift struct {
+	OrganisationID   int64
+	ID               uuid.UUID
+	ReconciliationID uuid.UUID
+	LinkID           uuid.UUID
+	What             string
+	Hub              string
+	Vendor           string
+	Outcome          string
+	At               time.Time
 }
 
 type ExternalLink struct {
@@ -71,17 +123,22 @@ type ExternalLink struct {
 	Gone           string
 	LastSyncedAt   *time.Time
 	CreatedAt      time.Time
+	Flips          []byte
 }
 
 type ExternalSystem struct {
-	ID        int64
-	Key       string
-	Name      string
-	Connector string
-	DeskID    int64
-	Url       string
-	Active    bool
-	Paused    bool
+	ID           int64
+	Key          string
+	Name         string
+	Connector    string
+	DeskID       int64
+	Url          string
+	Active       bool
+	Paused       bool
+	PausedAt     *time.Time
+	PausedBy     string
+	PauseReason  string
+	SilenceAfter pgtype.Interval
 }
 
 type Feed struct {
@@ -95,6 +152,11 @@ type HubKey struct {
 	Name      string
 	Value     []byte
 	CreatedAt time.Time
+}
+
+type HubSchema struct {
+	OnlyRow bool
+	Oldest  int32
 }
 
 type Idempotency struct {
@@ -112,14 +174,19 @@ type Inbox struct {
 	ID             uuid.UUID
 	SystemID       int64
 	Source         string
+	CallID         string
+	Digest         []byte
 	OrganisationID *int64
 	LinkID         uuid.NullUUID
 	ExternalID     string
 	Number         string
 	Version        string
 	Body           []byte
+	ContentType    string
 	State          string
+	DuplicateOf    uuid.NullUUID
 	Reason         string
+	Entries        int32
 	Attempts       int32
 	DueAt          time.Time
 	LeaseUntil     time.Time
@@ -127,6 +194,40 @@ type Inbox struct {
 	ReceivedAt     time.Time
 	SettledAt      *time.Time
 	Trace          string
+}
+
+type InboxRest struct {
+	ID             uuid.UUID
+	SystemID       int64
+	Source         string
+	CallID         string
+	Digest         []byte
+	OrganisationID *int64
+	LinkID         uuid.NullUUID
+	ExternalID     string
+	Number         string
+	Version        string
+	Body           []byte
+	ContentType    string
+	State          string
+	DuplicateOf    uuid.NullUUID
+	Reason         string
+	Entries        int32
+	Attempts       int32
+	DueAt          time.Time
+	LeaseUntil     time.Time
+	LeaseToken     int64
+	ReceivedAt     time.Time
+	SettledAt      *time.Time
+	Trace          string
+}
+
+type InboxSeen struct {
+	SystemID   int64
+	CallID     string
+	Digest     []byte
+	InboxID    uuid.UUID
+	ReceivedAt time.Time
 }
 
 type Incident struct {
@@ -168,6 +269,46 @@ type Lane struct {
 	Held           bool
 	LeaseUntil     time.Time
 	LeaseToken     int64
+	DoneVersion    int64
+	Trouble        string
+	SendingVersion *int64
+	SendingSince   *time.Time
+}
+
+type LedgerArchive struct {
+	OrganisationID int64
+	IncidentID     uuid.UUID
+	Version        int64
+	ID             int64
+	Kind           string
+	Visibility     string
+	ActorKind      string
+	Actor          string
+	LinkID         uuid.NullUUID
+	CommentID      uuid.NullUUID
+	Changes        []byte
+	Detail         []byte
+	At             time.Time
+	TraceID        string
+	Mapping        string
+}
+
+type LedgerArchiveRest struct {
+	OrganisationID int64
+	IncidentID     uuid.UUID
+	Version        int64
+	ID             int64
+	Kind           string
+	Visibility     string
+	ActorKind      string
+	Actor          string
+	LinkID         uuid.NullUUID
+	CommentID      uuid.NullUUID
+	Changes        []byte
+	Detail         []byte
+	At             time.Time
+	TraceID        string
+	Mapping        string
 }
 
 type LedgerEntry struct {
@@ -185,6 +326,7 @@ type LedgerEntry struct {
 	Detail         []byte
 	At             time.Time
 	TraceID        string
+	Mapping        string
 }
 
 type Organisation struct {
@@ -205,6 +347,43 @@ type Poll struct {
 	LastError  string
 }
 
+type Pulse struct {
+	SystemID     int64
+	SentAt       *time.Time
+	ReadAt       *time.Time
+	NewsAt       *time.Time
+	HookAt       *time.Time
+	FailedAt     *time.Time
+	ErrorKind    string
+	Error        string
+	Breaker      string
+	BreakerUntil *time.Time
+	Echoes       int64
+	Restored     int64
+	UpdatedAt    time.Time
+}
+
+type Reconciliation struct {
+	ID             uuid.UUID
+	SystemID       int64
+	Cause          string
+	ByWhom         string
+	Mend           bool
+	State          string
+	AtOrganisation int64
+	AtLink         uuid.UUID
+	Links          int64
+	Reads          int64
+	Drifted        int64
+	Mended         int64
+	Failed         int64
+	Error          string
+	LeaseUntil     time.Time
+	LeaseToken     int64
+	StartedAt      time.Time
+	EndedAt        *time.Time
+}
+
 type SystemOrganisation struct {
 	OrganisationID int64
 	SystemID       int64
@@ -220,4 +399,5 @@ type Watermark struct {
 	Gaps        []byte
 	Holder      string
 	LeaseUntil  time.Time
+	Trimmed     int64
 }

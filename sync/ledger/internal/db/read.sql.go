@@ -242,7 +242,7 @@ func (q *Queries) CountIncidents(ctx context.Context, arg CountIncidentsParams) 
 }
 
 const deliveriesByID = `-- name: DeliveriesByID :many
-SELECT organisation_id, id, link_id, incident_id, version, kind, payload, comment_id, state, attempts, journal_mark, sent_at, error_kind, error, trace, created_at, settled_at FROM delivery WHERE organisation_id = ANY ($1::bigint[]) AND id = ANY ($2::uuid[])
+SELECT organisation_id, id, link_id, incident_id, version, kind, payload, comment_id, state, attempts, journal_mark, sent_at, error_kind, error, trace, mapping, created_at, settled_at FROM delivery_now WHERE organisation_id = ANY ($1::bigint[]) AND id = ANY ($2::uuid[])
 `
 
 type DeliveriesByIDParams struct {
@@ -250,15 +250,15 @@ type DeliveriesByIDParams struct {
 	Ids           []uuid.UUID
 }
 
-func (q *Queries) DeliveriesByID(ctx context.Context, arg DeliveriesByIDParams) ([]Delivery, error) {
+func (q *Queries) DeliveriesByID(ctx context.Context, arg DeliveriesByIDParams) ([]DeliveryNow, error) {
 	rows, err := q.db.Query(ctx, deliveriesByID, arg.Organisations, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Delivery
+	var items []DeliveryNow
 	for rows.Next() {
-		var i Delivery
+		var i DeliveryNow
 		if err := rows.Scan(
 			&i.OrganisationID,
 			&i.ID,
@@ -275,6 +275,7 @@ func (q *Queries) DeliveriesByID(ctx context.Context, arg DeliveriesByIDParams) 
 			&i.ErrorKind,
 			&i.Error,
 			&i.Trace,
+			&i.Mapping,
 			&i.CreatedAt,
 			&i.SettledAt,
 		); err != nil {
@@ -289,9 +290,9 @@ func (q *Queries) DeliveriesByID(ctx context.Context, arg DeliveriesByIDParams) 
 }
 
 const deliveriesNewest = `-- name: DeliveriesNewest :many
-SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.sent_at, d.error_kind, d.error, d.trace, d.created_at, d.settled_at FROM (SELECT unnest($1::bigint[]) AS id) AS o
+SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.sent_at, d.error_kind, d.error, d.trace, d.mapping, d.created_at, d.settled_at FROM (SELECT unnest($1::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at FROM delivery
+  SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.mapping, delivery.created_at, delivery.settled_at FROM delivery_now AS delivery
   WHERE delivery.organisation_id = o.id
     AND (delivery.created_at, delivery.version, delivery.id) < ($2::timestamptz, $3::bigint, $4::uuid)
     AND (delivery.created_at, delivery.version, delivery.id) > ($5::timestamptz, $6::bigint, $7::uuid)
@@ -319,7 +320,7 @@ type DeliveriesNewestParams struct {
 }
 
 // A page of deliveries.
-func (q *Queries) DeliveriesNewest(ctx context.Context, arg DeliveriesNewestParams) ([]Delivery, error) {
+func (q *Queries) DeliveriesNewest(ctx context.Context, arg DeliveriesNewestParams) ([]DeliveryNow, error) {
 	rows, err := q.db.Query(ctx, deliveriesNewest,
 		arg.Organisations,
 		arg.BelowAt,
@@ -337,9 +338,9 @@ func (q *Queries) DeliveriesNewest(ctx context.Context, arg DeliveriesNewestPara
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Delivery
+	var items []DeliveryNow
 	for rows.Next() {
-		var i Delivery
+		var i DeliveryNow
 		if err := rows.Scan(
 			&i.OrganisationID,
 			&i.ID,
@@ -356,6 +357,7 @@ func (q *Queries) DeliveriesNewest(ctx context.Context, arg DeliveriesNewestPara
 			&i.ErrorKind,
 			&i.Error,
 			&i.Trace,
+			&i.Mapping,
 			&i.CreatedAt,
 			&i.SettledAt,
 		); err != nil {
@@ -370,9 +372,9 @@ func (q *Queries) DeliveriesNewest(ctx context.Context, arg DeliveriesNewestPara
 }
 
 const deliveriesOldest = `-- name: DeliveriesOldest :many
-SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.sent_at, d.error_kind, d.error, d.trace, d.created_at, d.settled_at FROM (SELECT unnest($1::bigint[]) AS id) AS o
+SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.sent_at, d.error_kind, d.error, d.trace, d.mapping, d.created_at, d.settled_at FROM (SELECT unnest($1::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at FROM delivery
+  SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.mapping, delivery.created_at, delivery.settled_at FROM delivery_now AS delivery
   WHERE delivery.organisation_id = o.id
     AND (delivery.created_at, delivery.version, delivery.id) < ($2::timestamptz, $3::bigint, $4::uuid)
     AND (delivery.created_at, delivery.version, delivery.id) > ($5::timestamptz, $6::bigint, $7::uuid)
@@ -400,7 +402,7 @@ type DeliveriesOldestParams struct {
 }
 
 // The same from the other end.
-func (q *Queries) DeliveriesOldest(ctx context.Context, arg DeliveriesOldestParams) ([]Delivery, error) {
+func (q *Queries) DeliveriesOldest(ctx context.Context, arg DeliveriesOldestParams) ([]DeliveryNow, error) {
 	rows, err := q.db.Query(ctx, deliveriesOldest,
 		arg.Organisations,
 		arg.BelowAt,
@@ -418,9 +420,9 @@ func (q *Queries) DeliveriesOldest(ctx context.Context, arg DeliveriesOldestPara
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Delivery
+	var items []DeliveryNow
 	for rows.Next() {
-		var i Delivery
+		var i DeliveryNow
 		if err := rows.Scan(
 			&i.OrganisationID,
 			&i.ID,
@@ -437,6 +439,7 @@ func (q *Queries) DeliveriesOldest(ctx context.Context, arg DeliveriesOldestPara
 			&i.ErrorKind,
 			&i.Error,
 			&i.Trace,
+			&i.Mapping,
 			&i.CreatedAt,
 			&i.SettledAt,
 		); err != nil {
@@ -451,7 +454,7 @@ func (q *Queries) DeliveriesOldest(ctx context.Context, arg DeliveriesOldestPara
 }
 
 const entriesByKey = `-- name: EntriesByKey :many
-SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id FROM (SELECT unnest($1::uuid[]) AS incident_id, unnest($2::bigint[]) AS version) AS k
+SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM (SELECT unnest($1::uuid[]) AS incident_id, unnest($2::bigint[]) AS version) AS k
 JOIN incident ON incident.id = k.incident_id
 JOIN ledger_entry ON ledger_entry.organisation_id = incident.organisation_id AND ledger_entry.incident_id = k.incident_id AND ledger_entry.version = k.version
 `
@@ -485,6 +488,7 @@ func (q *Queries) EntriesByKey(ctx context.Context, arg EntriesByKeyParams) ([]L
 			&i.Detail,
 			&i.At,
 			&i.TraceID,
+			&i.Mapping,
 		); err != nil {
 			return nil, err
 		}
@@ -497,9 +501,9 @@ func (q *Queries) EntriesByKey(ctx context.Context, arg EntriesByKeyParams) ([]L
 }
 
 const entriesNewest = `-- name: EntriesNewest :many
-SELECT e.organisation_id, e.incident_id, e.version, e.id, e.kind, e.visibility, e.actor_kind, e.actor, e.link_id, e.comment_id, e.changes, e.detail, e.at, e.trace_id FROM (SELECT unnest($1::bigint[]) AS id) AS o
+SELECT e.organisation_id, e.incident_id, e.version, e.id, e.kind, e.visibility, e.actor_kind, e.actor, e.link_id, e.comment_id, e.changes, e.detail, e.at, e.trace_id, e.mapping FROM (SELECT unnest($1::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id FROM ledger_entry
+  SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM ledger_entry
   WHERE ledger_entry.organisation_id = o.id AND ledger_entry.id < $2 AND ledger_entry.id > $3
     AND (cardinality($4::text[]) = 0 OR ledger_entry.kind = ANY ($4::text[]))
   ORDER BY ledger_entry.id DESC LIMIT $5) AS e
@@ -545,6 +549,7 @@ func (q *Queries) EntriesNewest(ctx context.Context, arg EntriesNewestParams) ([
 			&i.Detail,
 			&i.At,
 			&i.TraceID,
+			&i.Mapping,
 		); err != nil {
 			return nil, err
 		}
@@ -557,9 +562,9 @@ func (q *Queries) EntriesNewest(ctx context.Context, arg EntriesNewestParams) ([
 }
 
 const entriesOldest = `-- name: EntriesOldest :many
-SELECT e.organisation_id, e.incident_id, e.version, e.id, e.kind, e.visibility, e.actor_kind, e.actor, e.link_id, e.comment_id, e.changes, e.detail, e.at, e.trace_id FROM (SELECT unnest($1::bigint[]) AS id) AS o
+SELECT e.organisation_id, e.incident_id, e.version, e.id, e.kind, e.visibility, e.actor_kind, e.actor, e.link_id, e.comment_id, e.changes, e.detail, e.at, e.trace_id, e.mapping FROM (SELECT unnest($1::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id FROM ledger_entry
+  SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM ledger_entry
   WHERE ledger_entry.organisation_id = o.id AND ledger_entry.id < $2 AND ledger_entry.id > $3
     AND (cardinality($4::text[]) = 0 OR ledger_entry.kind = ANY ($4::text[]))
   ORDER BY ledger_entry.id ASC LIMIT $5) AS e
@@ -605,6 +610,7 @@ func (q *Queries) EntriesOldest(ctx context.Context, arg EntriesOldestParams) ([
 			&i.Detail,
 			&i.At,
 			&i.TraceID,
+			&i.Mapping,
 		); err != nil {
 			return nil, err
 		}
@@ -617,9 +623,9 @@ func (q *Queries) EntriesOldest(ctx context.Context, arg EntriesOldestParams) ([
 }
 
 const historyNewest = `-- name: HistoryNewest :many
-SELECT e.organisation_id, e.incident_id, e.version, e.id, e.kind, e.visibility, e.actor_kind, e.actor, e.link_id, e.comment_id, e.changes, e.detail, e.at, e.trace_id FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS incident_id) AS k
+SELECT e.organisation_id, e.incident_id, e.version, e.id, e.kind, e.visibility, e.actor_kind, e.actor, e.link_id, e.comment_id, e.changes, e.detail, e.at, e.trace_id, e.mapping FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS incident_id) AS k
 CROSS JOIN LATERAL (
-  SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id FROM ledger_entry
+  SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM ledger_entry
   WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
     AND ledger_entry.version < $3 AND ledger_entry.version > $4
     AND (cardinality($5::text[]) = 0 OR ledger_entry.kind = ANY ($5::text[]))
@@ -668,6 +674,7 @@ func (q *Queries) HistoryNewest(ctx context.Context, arg HistoryNewestParams) ([
 			&i.Detail,
 			&i.At,
 			&i.TraceID,
+			&i.Mapping,
 		); err != nil {
 			return nil, err
 		}
@@ -680,9 +687,9 @@ func (q *Queries) HistoryNewest(ctx context.Context, arg HistoryNewestParams) ([
 }
 
 const historyOldest = `-- name: HistoryOldest :many
-SELECT e.organisation_id, e.incident_id, e.version, e.id, e.kind, e.visibility, e.actor_kind, e.actor, e.link_id, e.comment_id, e.changes, e.detail, e.at, e.trace_id FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS incident_id) AS k
+SELECT e.organisation_id, e.incident_id, e.version, e.id, e.kind, e.visibility, e.actor_kind, e.actor, e.link_id, e.comment_id, e.changes, e.detail, e.at, e.trace_id, e.mapping FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS incident_id) AS k
 CROSS JOIN LATERAL (
-  SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id FROM ledger_entry
+  SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM ledger_entry
   WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
     AND ledger_entry.version < $3 AND ledger_entry.version > $4
     AND (cardinality($5::text[]) = 0 OR ledger_entry.kind = ANY ($5::text[]))
@@ -731,6 +738,7 @@ func (q *Queries) HistoryOldest(ctx context.Context, arg HistoryOldestParams) ([
 			&i.Detail,
 			&i.At,
 			&i.TraceID,
+			&i.Mapping,
 		); err != nil {
 			return nil, err
 		}
@@ -1223,19 +1231,18 @@ func (q *Queries) IncidentsOldest(ctx context.Context, arg IncidentsOldestParams
 }
 
 const linkDeliveriesNewest = `-- name: LinkDeliveriesNewest :many
-SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.sent_at, d.error_kind, d.error, d.trace, d.created_at, d.settled_at FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS incident_id, unnest($3::uuid[]) AS link_id) AS k
+SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.sent_at, d.error_kind, d.error, d.trace, d.mapping, d.created_at, d.settled_at FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id) AS k
 CROSS JOIN LATERAL (
-  SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at FROM delivery
-  WHERE delivery.organisation_id = k.organisation_id AND delivery.incident_id = k.incident_id AND delivery.link_id = k.link_id
-    AND (delivery.created_at, delivery.version, delivery.id) < ($4::timestamptz, $5::bigint, $6::uuid)
-    AND (delivery.created_at, delivery.version, delivery.id) > ($7::timestamptz, $8::bigint, $9::uuid)
-  ORDER BY delivery.created_at DESC, delivery.version DESC, delivery.id DESC LIMIT $10) AS d
+  SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.mapping, delivery.created_at, delivery.settled_at FROM delivery_now AS delivery
+  WHERE delivery.organisation_id = k.organisation_id AND delivery.link_id = k.link_id
+    AND (delivery.created_at, delivery.version, delivery.id) < ($3::timestamptz, $4::bigint, $5::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) > ($6::timestamptz, $7::bigint, $8::uuid)
+  ORDER BY delivery.created_at DESC, delivery.version DESC, delivery.id DESC LIMIT $9) AS d
 ORDER BY d.created_at DESC, d.version DESC, d.id DESC
 `
 
 type LinkDeliveriesNewestParams struct {
 	Organisations []int64
-	Incidents     []uuid.UUID
 	Links         []uuid.UUID
 	BelowAt       time.Time
 	BelowVersion  int64
@@ -1246,11 +1253,10 @@ type LinkDeliveriesNewestParams struct {
 	MaxRows       int32
 }
 
-// The newest deliveries of each of many links, found by their incidents' index.
-func (q *Queries) LinkDeliveriesNewest(ctx context.Context, arg LinkDeliveriesNewestParams) ([]Delivery, error) {
+// The newest deliveries of each of many links.
+func (q *Queries) LinkDeliveriesNewest(ctx context.Context, arg LinkDeliveriesNewestParams) ([]DeliveryNow, error) {
 	rows, err := q.db.Query(ctx, linkDeliveriesNewest,
 		arg.Organisations,
-		arg.Incidents,
 		arg.Links,
 		arg.BelowAt,
 		arg.BelowVersion,
@@ -1264,9 +1270,9 @@ func (q *Queries) LinkDeliveriesNewest(ctx context.Context, arg LinkDeliveriesNe
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Delivery
+	var items []DeliveryNow
 	for rows.Next() {
-		var i Delivery
+		var i DeliveryNow
 		if err := rows.Scan(
 			&i.OrganisationID,
 			&i.ID,
@@ -1283,6 +1289,7 @@ func (q *Queries) LinkDeliveriesNewest(ctx context.Context, arg LinkDeliveriesNe
 			&i.ErrorKind,
 			&i.Error,
 			&i.Trace,
+			&i.Mapping,
 			&i.CreatedAt,
 			&i.SettledAt,
 		); err != nil {
@@ -1297,19 +1304,18 @@ func (q *Queries) LinkDeliveriesNewest(ctx context.Context, arg LinkDeliveriesNe
 }
 
 const linkDeliveriesOldest = `-- name: LinkDeliveriesOldest :many
-SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.sent_at, d.error_kind, d.error, d.trace, d.created_at, d.settled_at FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS incident_id, unnest($3::uuid[]) AS link_id) AS k
+SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.sent_at, d.error_kind, d.error, d.trace, d.mapping, d.created_at, d.settled_at FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id) AS k
 CROSS JOIN LATERAL (
-  SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at FROM delivery
-  WHERE delivery.organisation_id = k.organisation_id AND delivery.incident_id = k.incident_id AND delivery.link_id = k.link_id
-    AND (delivery.created_at, delivery.version, delivery.id) < ($4::timestamptz, $5::bigint, $6::uuid)
-    AND (delivery.created_at, delivery.version, delivery.id) > ($7::timestamptz, $8::bigint, $9::uuid)
-  ORDER BY delivery.created_at ASC, delivery.version ASC, delivery.id ASC LIMIT $10) AS d
+  SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.mapping, delivery.created_at, delivery.settled_at FROM delivery_now AS delivery
+  WHERE delivery.organisation_id = k.organisation_id AND delivery.link_id = k.link_id
+    AND (delivery.created_at, delivery.version, delivery.id) < ($3::timestamptz, $4::bigint, $5::uuid)
+    AND (delivery.created_at, delivery.version, delivery.id) > ($6::timestamptz, $7::bigint, $8::uuid)
+  ORDER BY delivery.created_at ASC, delivery.version ASC, delivery.id ASC LIMIT $9) AS d
 ORDER BY d.created_at ASC, d.version ASC, d.id ASC
 `
 
 type LinkDeliveriesOldestParams struct {
 	Organisations []int64
-	Incidents     []uuid.UUID
 	Links         []uuid.UUID
 	BelowAt       time.Time
 	BelowVersion  int64
@@ -1321,10 +1327,9 @@ type LinkDeliveriesOldestParams struct {
 }
 
 // The oldest deliveries of each of many links.
-func (q *Queries) LinkDeliveriesOldest(ctx context.Context, arg LinkDeliveriesOldestParams) ([]Delivery, error) {
+func (q *Queries) LinkDeliveriesOldest(ctx context.Context, arg LinkDeliveriesOldestParams) ([]DeliveryNow, error) {
 	rows, err := q.db.Query(ctx, linkDeliveriesOldest,
 		arg.Organisations,
-		arg.Incidents,
 		arg.Links,
 		arg.BelowAt,
 		arg.BelowVersion,
@@ -1338,9 +1343,9 @@ func (q *Queries) LinkDeliveriesOldest(ctx context.Context, arg LinkDeliveriesOl
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Delivery
+	var items []DeliveryNow
 	for rows.Next() {
-		var i Delivery
+		var i DeliveryNow
 		if err := rows.Scan(
 			&i.OrganisationID,
 			&i.ID,
@@ -1357,6 +1362,7 @@ func (q *Queries) LinkDeliveriesOldest(ctx context.Context, arg LinkDeliveriesOl
 			&i.ErrorKind,
 			&i.Error,
 			&i.Trace,
+			&i.Mapping,
 			&i.CreatedAt,
 			&i.SettledAt,
 		); err != nil {
@@ -1371,11 +1377,11 @@ func (q *Queries) LinkDeliveriesOldest(ctx context.Context, arg LinkDeliveriesOl
 }
 
 const linksByID = `-- name: LinksByID :many
-SELECT external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, open.waiting, open.head FROM external_link
+SELECT external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, open.waiting, lane.trouble AS head FROM external_link
+JOIN lane ON lane.organisation_id = external_link.organisation_id AND lane.link_id = external_link.id
 CROSS JOIN LATERAL (
-  SELECT count(*) AS waiting, coalesce((array_agg(delivery.state ORDER BY delivery.version, delivery.id))[1], '')::text AS head FROM delivery
-  WHERE delivery.organisation_id = external_link.organisation_id AND delivery.link_id = external_link.id
-    AND delivery.state NOT IN ('DELIVERED', 'SKIPPED')) AS open
+  SELECT count(*) AS waiting FROM delivery
+  WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version) AS open
 WHERE external_link.organisation_id = ANY ($1::bigint[]) AND external_link.id = ANY ($2::uuid[])
 `
 
@@ -1416,6 +1422,7 @@ func (q *Queries) LinksByID(ctx context.Context, arg LinksByIDParams) ([]LinksBy
 			&i.ExternalLink.Gone,
 			&i.ExternalLink.LastSyncedAt,
 			&i.ExternalLink.CreatedAt,
+			&i.ExternalLink.Flips,
 			&i.Waiting,
 			&i.Head,
 		); err != nil {
@@ -1430,16 +1437,16 @@ func (q *Queries) LinksByID(ctx context.Context, arg LinksByIDParams) ([]LinksBy
 }
 
 const linksOfIncidents = `-- name: LinksOfIncidents :many
-SELECT external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, open.waiting, open.head
+SELECT external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, open.waiting, lane.trouble AS head
 FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS incident_id) AS k
 CROSS JOIN LATERAL (
-  SELECT l.organisation_id, l.id, l.incident_id, l.system_id, l.correlation_id, l.external_id, l.number, l.url, l.remote_version, l.remote_state, l.base, l.parked, l.journal_mark, l.gone, l.last_synced_at, l.created_at FROM external_link AS l
+  SELECT l.organisation_id, l.id, l.incident_id, l.system_id, l.correlation_id, l.external_id, l.number, l.url, l.remote_version, l.remote_state, l.base, l.parked, l.journal_mark, l.gone, l.last_synced_at, l.created_at, l.flips FROM external_link AS l
   WHERE l.organisation_id = k.organisation_id AND l.incident_id = k.incident_id
   ORDER BY l.created_at, l.id LIMIT 1000) AS external_link
+JOIN lane ON lane.organisation_id = external_link.organisation_id AND lane.link_id = external_link.id
 CROSS JOIN LATERAL (
-  SELECT count(*) AS waiting, coalesce((array_agg(delivery.state ORDER BY delivery.version, delivery.id))[1], '')::text AS head FROM delivery
-  WHERE delivery.organisation_id = external_link.organisation_id AND delivery.link_id = external_link.id
-    AND delivery.state NOT IN ('DELIVERED', 'SKIPPED')) AS open
+  SELECT count(*) AS waiting FROM delivery
+  WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version) AS open
 ORDER BY external_link.created_at, external_link.id
 `
 
@@ -1482,6 +1489,7 @@ func (q *Queries) LinksOfIncidents(ctx context.Context, arg LinksOfIncidentsPara
 			&i.ExternalLink.Gone,
 			&i.ExternalLink.LastSyncedAt,
 			&i.ExternalLink.CreatedAt,
+			&i.ExternalLink.Flips,
 			&i.Waiting,
 			&i.Head,
 		); err != nil {
@@ -1724,7 +1732,7 @@ func (q *Queries) Organisations(ctx context.Context) ([]OrganisationsRow, error)
 }
 
 const systems = `-- name: Systems :many
-SELECT external_system.id, external_system.key, external_system.name, external_system.connector, external_system.desk_id, external_system.url, external_system.active, external_system.paused, desk.key AS desk_key, desk.name AS desk_name FROM external_system
+SELECT external_system.id, external_system.key, external_system.name, external_system.connector, external_system.desk_id, external_system.url, external_system.active, external_system.paused, external_system.paused_at, external_system.paused_by, external_system.pause_reason, external_system.silence_after, desk.key AS desk_key, desk.name AS desk_name FROM external_system
 LEFT JOIN desk ON desk.id = external_system.desk_id ORDER BY external_system.key
 `
 
@@ -1754,6 +1762,10 @@ func (q *Queries) Systems(ctx context.Context) ([]SystemsRow, error) {
 			&i.ExternalSystem.Url,
 			&i.ExternalSystem.Active,
 			&i.ExternalSystem.Paused,
+			&i.ExternalSystem.PausedAt,
+			&i.ExternalSystem.PausedBy,
+			&i.ExternalSystem.PauseReason,
+			&i.ExternalSystem.SilenceAfter,
 			&i.DeskKey,
 			&i.DeskName,
 		); err != nil {

@@ -120,7 +120,7 @@ func (q *Queries) FindKey(ctx context.Context, arg FindKeyParams) (Idempotency, 
 }
 
 const findLinkToSystem = `-- name: FindLinkToSystem :one
-SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at FROM external_link WHERE organisation_id = $1 AND incident_id = $2 AND system_id = $3
+SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at, flips FROM external_link WHERE organisation_id = $1 AND incident_id = $2 AND system_id = $3
 `
 
 type FindLinkToSystemParams struct {
@@ -149,6 +149,7 @@ func (q *Queries) FindLinkToSystem(ctx context.Context, arg FindLinkToSystemPara
 		&i.Gone,
 		&i.LastSyncedAt,
 		&i.CreatedAt,
+		&i.Flips,
 	)
 	return i, err
 }
@@ -214,7 +215,7 @@ func (q *Queries) InsertLink(ctx context.Context, arg InsertLinkParams) error {
 }
 
 const lockDelivery = `-- name: LockDelivery :one
-SELECT organisation_id, id, link_id, incident_id, version, kind, payload, comment_id, state, attempts, journal_mark, sent_at, error_kind, error, trace, created_at, settled_at FROM delivery WHERE organisation_id = $1 AND id = $2 FOR UPDATE
+SELECT organisation_id, id, link_id, incident_id, version, kind, payload, comment_id, state, attempts, journal_mark, error_kind, error, trace, created_at, settled_at, mapping FROM delivery WHERE organisation_id = $1 AND id = $2 FOR UPDATE
 `
 
 type LockDeliveryParams struct {
@@ -237,12 +238,12 @@ func (q *Queries) LockDelivery(ctx context.Context, arg LockDeliveryParams) (Del
 		&i.State,
 		&i.Attempts,
 		&i.JournalMark,
-		&i.SentAt,
 		&i.ErrorKind,
 		&i.Error,
 		&i.Trace,
 		&i.CreatedAt,
 		&i.SettledAt,
+		&i.Mapping,
 	)
 	return i, err
 }
@@ -358,27 +359,29 @@ func (q *Queries) OpenIncident(ctx context.Context, arg OpenIncidentParams) (str
 
 const reviveDelivery = `-- name: ReviveDelivery :exec
 WITH revived AS (
-  UPDATE delivery SET state = $3, error_kind = '', error = '', attempts = 0, settled_at = $4
-  WHERE delivery.organisation_id = $2 AND delivery.id = $5
-  RETURNING link_id
+  UPDATE delivery SET state = $2, error_kind = '', error = '', attempts = 0, settled_at = $4
+  WHERE delivery.organisation_id = $3 AND delivery.id = $5
+  RETURNING link_id, version
 )
-UPDATE lane SET held = false, due_at = $1::timestamptz FROM revived WHERE lane.organisation_id = $2 AND lane.link_id = revived.link_id
+UPDATE lane SET held = false, trouble = '', due_at = $1::timestamptz,
+  done_version = CASE WHEN $2::text = 'SKIPPED' THEN revived.version ELSE lane.done_version END
+FROM revived WHERE lane.organisation_id = $3 AND lane.link_id = revived.link_id
 `
 
 type ReviveDeliveryParams struct {
 	At             time.Time
-	OrganisationID int64
 	State          string
+	OrganisationID int64
 	SettledAt      *time.Time
 	ID             uuid.UUID
 }
 
-// A dead letter goes again: its lane is free and due. A delivery whose answer was lost goes on being settled.
+// A dead letter goes again, or is over: its lane is free and due.
 func (q *Queries) ReviveDelivery(ctx context.Context, arg ReviveDeliveryParams) error {
 	_, err := q.db.Exec(ctx, reviveDelivery,
 		arg.At,
-		arg.OrganisationID,
 		arg.State,
+		arg.OrganisationID,
 		arg.SettledAt,
 		arg.ID,
 	)
@@ -386,7 +389,7 @@ func (q *Queries) ReviveDelivery(ctx context.Context, arg ReviveDeliveryParams) 
 }
 
 const usableSystems = `-- name: UsableSystems :many
-SELECT external_system.id, external_system.key, external_system.name, external_system.connector, external_system.desk_id, external_system.url, external_system.active, external_system.paused FROM external_system JOIN system_organisation ON system_organisation.system_id = external_system.id
+SELECT external_system.id, external_system.key, external_system.name, external_system.connector, external_system.desk_id, external_system.url, external_system.active, external_system.paused, external_system.paused_at, external_system.paused_by, external_system.pause_reason, external_system.silence_after FROM external_system JOIN system_organisation ON system_organisation.system_id = external_system.id
 WHERE system_organisation.organisation_id = $1 AND system_organisation.active AND external_system.active ORDER BY external_system.key
 `
 
@@ -409,6 +412,10 @@ func (q *Queries) UsableSystems(ctx context.Context, organisationID int64) ([]Ex
 			&i.Url,
 			&i.Active,
 			&i.Paused,
+			&i.PausedAt,
+			&i.PausedBy,
+			&i.PauseReason,
+			&i.SilenceAfter,
 		); err != nil {
 			return nil, err
 		}

@@ -65,7 +65,7 @@ type sizes struct {
 
 var (
 	full  = sizes{Schools: 10, Incidents: 100_000, Readers: 8, Writers: 8, Written: 4000, Subscribers: 1000, Burst: 20, Lanes: 2000, PerLane: 5, Calls: 16}
-	quick = sizes{Schools: 3, Incidents: 3000, Readers: 8, Writers: 8, Written: 400, Subscribers: 100, Burst: 10, Lanes: 200, PerLane: 5, Calls: 16}
+	quick = sizes{Schools: 3, Incidents: 3000, Readers: 8, Writers: 8, Written: 400, Subscribers: 100, Burst: 10, Lanes: 400, PerLane: 5, Calls: 16}
 )
 
 type entry struct {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/agnivade/levenshtein"
+
+	"liaison/connectors/account"
 )
 
 // Config is what every connector is made from. It says nothing about one vendor: what only one vendor knows stands in
@@ -27,6 +29,10 @@ type Config struct {
 	// SettleWindow replaces Traits.SettleWindow. 0: the connector's own.
 	SettleWindow time.Duration
 
+	// Accounts is where systems that call the same vendor as the same user or client meet. Together they keep to the lowest
+	// Timeout, Concurrency and Rate that one of them names, to one pause that the vendor asked for, and to one circuit
+	// breaker. nil: the system shares nothing.
+	Accounts    *account.Registry
 	Timeout     time.Duration // of one attempt at one call; 0: 30 s
 	Concurrency int           // calls at a time; 0: 4
 	Rate        float64       // calls a second; 0: no limit

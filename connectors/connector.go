@@ -87,6 +87,13 @@ type Ref struct {
 	ID      ExternalID // may be empty when only Number is known
 	Number  string
 	Version string // the version that the hint speaks of, where known; lets a poll skip what is known already
+
+	// CorrelationID is what the ticket carries, where the vendor's list shows it. With it a poll notices a ticket of ours that
+	// nobody follows: one that was opened twice, or whose creation is just being settled.
+	CorrelationID string
+	// Opened tells, where the list does not show that id, that the ticket was opened under the connector's own account
+	// within what the reference speaks of.
+	Opened bool
 }
 
 // Page is a part of the stream of changes.

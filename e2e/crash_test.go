@@ -171,7 +171,7 @@ func insist(t *testing.T, h *hub, key, id, body string) {
 	err := await(t.Context(), 30*time.Second, func() error {
 		err := h.try(t, requester, `mutation($id: ID!, $body: String!, $key: String!) {
 			addComment(input: {incidentId: $id, body: $body, idempotencyKey: $key}) { comment { id } } }`, vars{"id": id, "body": body, "key": key}, nil)
-		if refused := (*gqlError)(nil); errors.As(err, &refused) && refused.Extensions.Code != "INTERNAL" {
+		if refused := (*gqlError)(nil); errors.As(err, &refused) && refused.Extensions.Code != "UNAVAILABLE" {
 			t.Errorf("%q was refused: %v", body, err)
 			return nil
 		}

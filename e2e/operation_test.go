@@ -214,7 +214,7 @@ func TestPostgresComesAndGoes(t *testing.T) {
 			t.Errorf("without its database the hub is not even alive: %d, %v", status, err)
 		}
 		err := h.try(t, requester, `mutation($id: ID!) { addComment(input: {incidentId: $id, body: "lost"}) { comment { id } } }`, vars{"id": id}, nil)
-		if refused := (*gqlError)(nil); !errors.As(err, &refused) || refused.Extensions.Code != "INTERNAL" || strings.Contains(refused.Message, "SQLSTATE") || strings.Contains(refused.Message, "postgres") {
+		if refused := (*gqlError)(nil); !errors.As(err, &refused) || refused.Extensions.Code != "UNAVAILABLE" || strings.Contains(refused.Message, "SQLSTATE") || strings.Contains(refused.Message, "postgres") {
 			t.Errorf("without its database a mutation is answered with %v", err)
 		}
 		sim.act(t, l.ExternalID, map[string]string{"comment": fmt.Sprintf("the vendor says %d.", round)}) // its call finds no database

@@ -171,22 +171,6 @@ func summary(text string, answers []*model.AnswerInput) string {
 	return strings.Join(parts, "\n\n")
 }
 
-func (r *Resolver) mend(ctx context.Context, id string, do func(context.Context, auth.Viewer, incident.DeliveryID) (ledger.Delivery, error)) (*model.DeliveryPayload, error) {
-	s, err := r.set(ctx)
-	if err != nil {
-		return nil, err
-	}
-	wanted, err := deliveryID("deliveryId", id)
-	if err != nil {
-		return nil, err
-	}
-	d, err := do(ctx, s.Viewer(), wanted)
-	if err != nil {
-		return nil, err
-	}
-	return &model.DeliveryPayload{Delivery: &model.Delivery{Delivery: d, Peers: s.Deliveries(d)}}, nil
-}
-
 func contact(in *model.ContactInput) incident.Contact {
 	if in == nil {
 		return incident.Contact{}

@@ -33,6 +33,7 @@ const (
 	codeConflict          = "CONFLICT"
 	codeRateLimited       = "RATE_LIMITED"
 	codeCursorExpired     = "CURSOR_EXPIRED"
+	codeUnavailable       = "UNAVAILABLE"
 	codeInternal          = "INTERNAL"
 )
 
@@ -159,7 +160,7 @@ func transport(err error) (answer, bool) {
 	case errors.Is(err, feed.ErrSlow):
 		return answer{code: codeRateLimited, more: more, message: "changes arrived faster than they were read; subscribe again after the last cursor"}, true
 	case errors.Is(err, feed.ErrStopped), errors.Is(err, feed.ErrClosed):
-		return answer{code: codeInternal, more: more, message: "the hub is stopping; subscribe again after the last cursor"}, true
+		return answer{code: codeUnavailable, more: more, message: "the hub is stopping; subscribe again after the last cursor"}, true
 	}
 	return answer{}, false
 }
@@ -177,23 +178,42 @@ func inputField(path ast.Path) string {
 	return strings.Join(words, ".")
 }
 
-// internal logs a cause that clients are not told, and says how to find it again.
+// internal logs a cause that clients are not told, and says how to find it again. Trouble with the database is the
+// hub's to report on /readyz, and is logged as a warning.
 func (p presenter) internal(ctx context.Context, err error) answer {
 	id := telemetry.TraceID(ctx)
-	a := answer{code: codeInternal, more: map[string]any{"traceId": id}}
+	a, known := unavailable(err)
 	switch {
+	case known:
+		p.log.WarnContext(ctx, "answering a request without the database", "error", err, "trace", id, "path", graphql.GetPath(ctx).String())
 	case errors.Is(err, context.Canceled):
-		a.message = "the request was given up"
-		return a
+		a = answer{code: codeInternal, message: "the request was given up"}
+	default:
+		a = answer{code: codeInternal, message: "something went wrong in the hub; tell its operators the trace id " + id}
+		p.log.ErrorContext(ctx, "answering a request", "error", err, "trace", id, "path", graphql.GetPath(ctx).String())
+	}
+	if a.more == nil {
+		a.more = map[string]any{}
+	}
+	a.more["traceId"] = id
+	return a
+}
+
+// unavailable knows the database's troubles, which pass: the same call may succeed a moment later.
+func unavailable(err error) (answer, bool) {
+	a := answer{code: codeUnavailable}
+	switch {
 	case errors.Is(err, postgres.ErrCommitUnknown):
 		a.message = "the database was lost while the change was being stored; look whether it happened, or repeat the call with the same idempotencyKey"
-	case errors.Is(err, context.DeadlineExceeded), postgres.IsUnavailable(err), postgres.IsTimeout(err):
+		a.more = map[string]any{"outcome": "UNKNOWN"}
+	case postgres.IsUnavailable(err):
+		a.message = "nothing was stored or read, because " + postgres.ConditionOf(err).String() + "; try again in a moment"
+	case errors.Is(err, context.DeadlineExceeded), postgres.IsTimeout(err):
 		a.message = "the database did not answer in time; try again"
 	default:
-		a.message = "something went wrong in the hub; tell its operators the trace id " + id
+		return a, false
 	}
-	p.log.ErrorContext(ctx, "answering a request", "error", err, "trace", id, "path", graphql.GetPath(ctx).String())
-	return a
+	return a, true
 }
 
 // errPanic is what a panic in a resolver becomes.

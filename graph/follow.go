@@ -185,7 +185,7 @@ func (r *Resolver) tell(ctx context.Context, v auth.Viewer, f changeFilter, read
 func (r *Resolver) patiently(ctx context.Context, v auth.Viewer, change ledger.EntryKey) (incident.Incident, error) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		i, err := r.fanout.incident(ctx, v, change)
-		if err == nil || !postgres.IsUnavailable(err) {
+		if err == nil || (!postgres.IsUnavailable(err) && !postgres.IsTimeout(err)) {
 			return i, err
 		}
 		select {

@@ -23,6 +23,8 @@ import (
 	"liaison/internal/feed"
 	"liaison/internal/telemetry"
 	"liaison/sync/ledger"
+	"liaison/sync/pulse"
+	"liaison/sync/system"
 )
 
 // Limits of a request.
@@ -32,8 +34,8 @@ const (
 	maxComplexity = 25_000
 	// maxErrors is how many errors an answer lists.
 	maxErrors = 25
-	// requestTime bounds a query or mutation over HTTP.
-	requestTime = 10 * time.Second
+	// requestTime bounds a query or mutation over HTTP, so that each is answered within 10 s whatever holds it up.
+	requestTime = 9 * time.Second
 	// cachedDocument is the longest document that is kept parsed, in bytes, and cachedDocuments how many are.
 	cachedDocument, cachedDocuments = 16 << 10, 1000
 )
@@ -43,6 +45,15 @@ type Deps struct {
 	Desk   *desk.Desk
 	Reader *ledger.Reader
 	Feed   *feed.Feed
+	// Inbox replays what came in, Switch pauses and resumes systems.
+	Inbox  Inbox
+	Switch Switch
+	// Monitor tells what goes on in this hub: default one in which nothing does.
+	Monitor *pulse.Monitor
+	// Systems translate what is sent, so that operators can see it. Payloads of systems that are not among them are null.
+	Systems []*system.System
+	// Now is the time by which health is judged: default time.Now.
+	Now func() time.Time
 	// Auth knows who holds a token.
 	Auth auth.Lookup
 	// Logger hears of internal errors: default slog.Default().
@@ -91,7 +102,16 @@ func NewHandler(d Deps) *Handler {
 	if d.KeepAlive == 0 {
 		d.KeepAlive = 15 * time.Second
 	}
-	r := &Resolver{desk: d.Desk, reader: d.Reader, feed: d.Feed, fanout: newFanout(d.Reader)}
+	if d.Monitor == nil {
+		d.Monitor = pulse.New(nil, nil, pulse.Options{})
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	r := &Resolver{
+		desk: d.Desk, reader: d.Reader, feed: d.Feed, fanout: newFanout(d.Reader),
+		inbox: d.Inbox, systemSwitch: d.Switch, monitor: d.Monitor, systems: d.Systems, now: d.Now,
+	}
 	p := presenter{log: d.Logger}
 	sockets := socket.New(d.Sockets)
 
@@ -179,6 +199,9 @@ func complexity() generated.ComplexityRoot {
 		return paged(child, first, after, last, before)
 	}
 	c.Query.Ledger = func(child int, _ *model.LedgerFilter, first *int32, after *string, last *int32, before *string) int {
+		return paged(child, first, after, last, before)
+	}
+	c.Query.Inbox = func(child int, _ *model.InboxFilter, first *int32, after *string, last *int32, before *string) int {
 		return paged(child, first, after, last, before)
 	}
 	c.Query.Deliveries = func(child int, _ *model.DeliveryFilter, first *int32, after *string, last *int32, before *string) int {

@@ -12,6 +12,11 @@ import (
 	"liaison/graph/model"
 )
 
+// Text is the resolver for the text field.
+func (r *ledgerEntryResolver) Text(ctx context.Context, obj *model.LedgerEntry) (string, error) {
+	return entryText(ctx, obj)
+}
+
 // Comment is the resolver for the comment field.
 func (r *ledgerEntryResolver) Comment(ctx context.Context, obj *model.LedgerEntry) (*model.Comment, error) {
 	return commentNamed(ctx, obj.Peers, obj.Comment)
@@ -25,6 +30,11 @@ func (r *ledgerEntryResolver) Link(ctx context.Context, obj *model.LedgerEntry) 
 // Incident is the resolver for the incident field.
 func (r *ledgerEntryResolver) Incident(ctx context.Context, obj *model.LedgerEntry) (*model.Incident, error) {
 	return incidentNamed(ctx, obj.Peers, obj.Incident)
+}
+
+// Cause is the resolver for the cause field.
+func (r *ledgerEntryResolver) Cause(ctx context.Context, obj *model.LedgerEntry) (*model.EntryCause, error) {
+	return r.cause(ctx, obj)
 }
 
 // Ledger is the resolver for the ledger field.

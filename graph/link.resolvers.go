@@ -12,6 +12,16 @@ import (
 	"liaison/graph/model"
 )
 
+// Explanation is the resolver for the explanation field.
+func (r *deliveryResolver) Explanation(ctx context.Context, obj *model.Delivery) (*model.Explanation, error) {
+	return r.explanation(ctx, obj)
+}
+
+// Payload is the resolver for the payload field.
+func (r *deliveryResolver) Payload(ctx context.Context, obj *model.Delivery) (*string, error) {
+	return r.payload(ctx, obj)
+}
+
 // Comment is the resolver for the comment field.
 func (r *deliveryResolver) Comment(ctx context.Context, obj *model.Delivery) (*model.Comment, error) {
 	return commentNamed(ctx, obj.Peers, obj.Comment)

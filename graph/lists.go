@@ -81,6 +81,9 @@ func nodeOf(ctx context.Context, s *load.Set, kind nodeid.Kind, id string) (mode
 		return &model.ExternalLink{Link: l, Peers: s.Links(l)}, err
 	case nodeid.Delivery:
 		return deliveryNode(ctx, s, incident.DeliveryID{UUID: key})
+	case nodeid.InboxItem:
+		row, err := s.InboxRow(ctx, key) // row-level security shows them to staff alone
+		return model.InboxItems(s, []ledger.InboxRow{row})[0], err
 	default:
 		return nil, ledger.ErrNotFound
 	}
@@ -247,12 +250,16 @@ func (r *Resolver) ledgerPage(ctx context.Context, s *load.Set, filter *model.Le
 	if err != nil {
 		return nil, err
 	}
-	f := ledger.LineFilter{Kinds: filter.Kinds}
-	if f.Organisations, err = within(ctx, s, filter.Organisation); err != nil {
+	organisations, err := within(ctx, s, filter.Organisation)
+	if err != nil {
+		return nil, err
+	}
+	f, err := lineFilter(ctx, s, filter)
+	if err != nil {
 		return nil, err
 	}
 	var found []ledger.Line
-	if err := s.Ask(ctx, ledger.Lines(f, w.page(false), &found)); err != nil {
+	if err := s.Ask(ctx, ledger.Lines(organisations, f, w.page(false), &found)); err != nil {
 		return nil, err
 	}
 	found, info := cut(w, found, func(l ledger.Line) func() string { return cursors.seal(sealer, l.Place) })
@@ -261,6 +268,16 @@ func (r *Resolver) ledgerPage(ctx context.Context, s *load.Set, filter *model.Le
 		entries[n], at[l.EntryKey] = l.Entry, l.Place
 	}
 	return entryPage(entries, info, s.Entries(entries...), func(e ledger.Entry) func() string { return cursors.seal(sealer, at[e.EntryKey]) }), nil
+}
+
+func lineFilter(ctx context.Context, s *load.Set, in *model.LedgerFilter) (ledger.LineFilter, error) {
+	f := ledger.LineFilter{Kinds: in.Kinds, Actors: in.Actors, Since: value(in.Since), Until: value(in.Until)}
+	if len(in.Systems) == 0 {
+		return f, nil
+	}
+	var err error
+	f.Systems, err = systemIDs(ctx, s, "systems", in.Systems)
+	return f, err
 }
 
 func (r *Resolver) ledgerOfIncident(ctx context.Context, s *load.Set, filter *model.LedgerFilter, in span) (*model.LedgerEntryConnection, error) {
@@ -284,7 +301,11 @@ func (r *Resolver) ledgerOfIncident(ctx context.Context, s *load.Set, filter *mo
 	found := map[incident.ID][]ledger.Entry{}
 	if slices.Contains(allowed, i.Organisation) {
 		key := []ledger.IncidentKey{{Organisation: i.Organisation, Incident: id}}
-		if err := s.Ask(ctx, ledger.HistoryOf(key, filter.Kinds, w.page(false), &found)); err != nil {
+		f, err := lineFilter(ctx, s, filter)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Ask(ctx, ledger.HistoryOf(key, f, w.page(false), &found)); err != nil {
 			return nil, err
 		}
 	}
@@ -304,7 +325,7 @@ func (r *Resolver) deliveries(ctx context.Context, s *load.Set, filter *model.De
 	}
 	f := ledger.DeliveryFilter{Organisations: s.Viewer().Organisations}
 	if filter != nil {
-		f.States, f.System = filter.States, filter.System
+		f.States, f.System, f.ErrorKinds = filter.States, filter.System, filter.ErrorKinds
 		if filter.Incident != nil {
 			if f.Incident, err = incidentID("incident", *filter.Incident); err != nil {
 				return nil, err

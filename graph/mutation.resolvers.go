@@ -13,6 +13,7 @@ import (
 	"liaison/internal/auth"
 	"liaison/internal/desk"
 	"liaison/internal/incident"
+	"liaison/sync/ledger"
 )
 
 // ReportIncident is the resolver for the reportIncident field.
@@ -107,12 +108,49 @@ func (r *mutationResolver) EscalateIncident(ctx context.Context, input model.Esc
 
 // RetryDelivery is the resolver for the retryDelivery field.
 func (r *mutationResolver) RetryDelivery(ctx context.Context, input model.RetryDeliveryInput) (*model.DeliveryPayload, error) {
-	return r.mend(ctx, input.DeliveryID, r.desk.RetryDelivery)
+	return r.decide(ctx, "retryDelivery", input.DeliveryID, input.IdempotencyKey, input, func(v auth.Viewer, id incident.DeliveryID, key desk.Key) (ledger.Delivery, error) {
+		return r.desk.RetryDelivery(ctx, v, id, key)
+	})
 }
 
 // SkipDelivery is the resolver for the skipDelivery field.
 func (r *mutationResolver) SkipDelivery(ctx context.Context, input model.SkipDeliveryInput) (*model.DeliveryPayload, error) {
-	return r.mend(ctx, input.DeliveryID, r.desk.SkipDelivery)
+	return r.decide(ctx, "skipDelivery", input.DeliveryID, input.IdempotencyKey, input, func(v auth.Viewer, id incident.DeliveryID, key desk.Key) (ledger.Delivery, error) {
+		return r.desk.SkipDelivery(ctx, v, id, key)
+	})
+}
+
+// EditDelivery is the resolver for the editDelivery field.
+func (r *mutationResolver) EditDelivery(ctx context.Context, input model.EditDeliveryInput) (*model.DeliveryPayload, error) {
+	return r.edit(ctx, input)
+}
+
+// RetryDeliveries is the resolver for the retryDeliveries field.
+func (r *mutationResolver) RetryDeliveries(ctx context.Context, input model.RetryDeliveriesInput) (*model.DeliveriesPayload, error) {
+	return r.decideAll(ctx, input.Filter, r.desk.RetryDeliveries)
+}
+
+// SkipDeliveries is the resolver for the skipDeliveries field.
+func (r *mutationResolver) SkipDeliveries(ctx context.Context, input model.SkipDeliveriesInput) (*model.DeliveriesPayload, error) {
+	if f := input.Filter; f.System == nil && f.Incident == nil && len(f.ErrorKinds) == 0 {
+		return nil, refuse("filter", "is empty", "say which deliveries are given up, for example those to one system")
+	}
+	return r.decideAll(ctx, input.Filter, r.desk.SkipDeliveries)
+}
+
+// PauseSystem is the resolver for the pauseSystem field.
+func (r *mutationResolver) PauseSystem(ctx context.Context, input model.PauseSystemInput) (*model.SystemPayload, error) {
+	return r.pause(ctx, input)
+}
+
+// ResumeSystem is the resolver for the resumeSystem field.
+func (r *mutationResolver) ResumeSystem(ctx context.Context, input model.ResumeSystemInput) (*model.SystemPayload, error) {
+	return r.unpause(ctx, input)
+}
+
+// ReplayInbox is the resolver for the replayInbox field.
+func (r *mutationResolver) ReplayInbox(ctx context.Context, input model.ReplayInboxInput) (*model.ReplayInboxPayload, error) {
+	return r.replay(ctx, input)
 }
 
 // Mutation returns generated.MutationResolver implementation.

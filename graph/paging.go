@@ -25,6 +25,7 @@ const (
 	cursorHistory    = "history"
 	cursorLedger     = "ledger"
 	cursorDeliveries = "deliveries"
+	cursorInbox      = "inbox"
 )
 
 // span is the part of a connection that a client asks for.

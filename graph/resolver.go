@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"errors"
+	"time"
 
 	"liaison/graph/load"
 	"liaison/graph/model"
@@ -12,6 +13,8 @@ import (
 	"liaison/internal/feed"
 	"liaison/internal/incident"
 	"liaison/sync/ledger"
+	"liaison/sync/pulse"
+	"liaison/sync/system"
 )
 
 // Resolver is the root of the resolvers.
@@ -20,6 +23,13 @@ type Resolver struct {
 	reader *ledger.Reader
 	feed   *feed.Feed
 	fanout *fanout
+
+	// What operators need.
+	inbox        Inbox
+	systemSwitch Switch
+	monitor      *pulse.Monitor
+	systems      []*system.System
+	now          func() time.Time
 }
 
 // errSignedOut is what a resolver answers when nobody has signed in. The handler refuses such requests before.

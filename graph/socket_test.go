@@ -249,7 +249,7 @@ func TestFeedStops(t *testing.T) {
 	w.stop()
 	<-w.stopped
 	f := p.read()
-	if f.Type != "next" || !strings.Contains(string(f.Payload), "INTERNAL") || !strings.Contains(string(f.Payload), cursor) {
+	if f.Type != "next" || !strings.Contains(string(f.Payload), "UNAVAILABLE") || !strings.Contains(string(f.Payload), cursor) {
 		t.Errorf("the last word: %v %s", f.Type, f.Payload)
 	}
 	if f := p.read(); f.Type != "complete" {

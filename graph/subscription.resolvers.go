@@ -17,6 +17,11 @@ func (r *subscriptionResolver) IncidentChanged(ctx context.Context, filter *mode
 	return r.follow(ctx, filter, after)
 }
 
+// SyncActivity is the resolver for the syncActivity field.
+func (r *subscriptionResolver) SyncActivity(ctx context.Context, filter *model.SyncActivityFilter) (<-chan *model.SyncActivity, error) {
+	return r.activity(ctx, filter)
+}
+
 // Subscription returns generated.SubscriptionResolver implementation.
 func (r *Resolver) Subscription() generated.SubscriptionResolver { return &subscriptionResolver{r} }
 

@@ -8,6 +8,7 @@ package graph
 import (
 	"context"
 
+	"liaison/graph/generated"
 	"liaison/graph/model"
 )
 
@@ -24,3 +25,13 @@ func (r *queryResolver) Systems(ctx context.Context) ([]*model.System, error) {
 	}
 	return out, err
 }
+
+// Health is the resolver for the health field.
+func (r *systemResolver) Health(ctx context.Context, obj *model.System) (*model.SystemHealth, error) {
+	return r.health(ctx, obj.Set(), obj.ExternalSystem.ID)
+}
+
+// System returns generated.SystemResolver implementation.
+func (r *Resolver) System() generated.SystemResolver { return &systemResolver{r} }
+
+type systemResolver struct{ *Resolver }

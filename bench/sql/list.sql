@@ -22,13 +22,14 @@ SELECT row_to_json(whole) FROM (SELECT (SELECT row_to_json(data) FROM (SELECT (S
         SELECT
           rtrim(translate(encode(('ExternalLink:' || external_link.id)::bytea, 'base64'), '+/', '-_'), '=') AS id,
           nullif(external_link.number, '') AS "externalNumber", nullif(external_link.url, '') AS url, nullif(remote_state, '') AS "remoteState",
-          CASE WHEN gone <> '' THEN 'TICKET_GONE' WHEN open.head = 'DEAD' THEN 'STOPPED' WHEN open.head = 'UNKNOWN' THEN 'UNSETTLED'
+          CASE WHEN gone <> '' THEN 'TICKET_GONE' WHEN lane.trouble = 'DEAD' THEN 'STOPPED' WHEN lane.trouble = 'UNKNOWN' THEN 'UNSETTLED'
                WHEN external_id IS NULL THEN 'OPENING' WHEN open.waiting > 0 THEN 'SENDING' ELSE 'IN_STEP' END AS "syncStatus",
           json_build_object('key', external_system.key, 'name', external_system.name) AS system
         FROM external_link JOIN external_system ON external_system.id = external_link.system_id
+        JOIN lane ON lane.organisation_id = $1 AND lane.link_id = external_link.id
         CROSS JOIN LATERAL (
-          SELECT count(*) AS waiting, (array_agg(delivery.state ORDER BY delivery.version, delivery.id))[1] AS head FROM delivery
-          WHERE delivery.organisation_id = $1 AND delivery.link_id = external_link.id AND delivery.state NOT IN ('DELIVERED', 'SKIPPED')) AS open
+          SELECT count(*) AS waiting FROM delivery
+          WHERE delivery.organisation_id = $1 AND delivery.link_id = external_link.id AND delivery.version > lane.done_version) AS open
         WHERE external_link.organisation_id = $1 AND external_link.incident_id = i.id
         ORDER BY external_link.created_at, external_link.id) AS l) AS links
     FROM (SELECT * FROM page ORDER BY opened_at DESC, id DESC LIMIT 20) AS i

@@ -62,18 +62,21 @@ func (e *env) serve(c *config.Config, ready func(*hub.Hub) error) error {
 		return err
 	}
 	h, err := hub.Start(e.ctx, c, t, w)
-	if err != nil {
+	if err != nil && e.ctx.Err() != nil {
+		t.Logger.Info("stopped before the hub was ready", "error", err)
+		return nil
+	} else if err != nil {
 		return err
 	}
 	failure := ready(h)
 	if failure == nil {
 		select {
 		case <-e.ctx.Done():
-			t.Logger.Info("stopping: calls under way are being settled")
+			t.Logger.Info("stopping: calls under way are being settled", "within", c.DrainTimeout)
 		case failure = <-h.Failed():
 		}
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), time.Minute)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), c.DrainTimeout)
 	defer cancel()
 	if err := h.Stop(stop); err != nil {
 		t.Logger.Warn("stopping", "error", err)

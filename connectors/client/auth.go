@@ -21,27 +21,30 @@ import (
 // vendor has thereby said it did not carry out.
 type authLayer struct {
 	next http.RoundTripper
-	sign func(*http.Request) error
+	// sign sets the credentials and tells whether they had to be fetched first.
+	sign func(*http.Request) (fetched bool, err error)
 	// renew forgets the credentials that req was refused with; nil where they never change.
 	renew func(req *http.Request)
+	// again asks the account for a further request within the call: what went before has used up its turn.
+	again func(context.Context) error
 }
 
-func newAuthLayer(cfg Config, next http.RoundTripper, redact *redactor) (*authLayer, error) {
-	l := &authLayer{next: next, sign: func(*http.Request) error { return nil }}
+func newAuthLayer(cfg Config, c *Client, next http.RoundTripper) (*authLayer, error) {
+	l := &authLayer{next: next, again: c.again, sign: func(*http.Request) (bool, error) { return false, nil }}
 	switch a := cfg.Auth; {
 	case a.Basic != nil:
-		l.sign = func(req *http.Request) error {
+		l.sign = func(req *http.Request) (bool, error) {
 			req.SetBasicAuth(a.Basic.User, a.Basic.Password.Reveal())
-			return nil
+			return false, nil
 		}
 	case !a.Token.IsZero():
 		value := strings.TrimSpace(cfg.TokenScheme + " " + a.Token.Reveal())
-		l.sign = func(req *http.Request) error {
+		l.sign = func(req *http.Request) (bool, error) {
 			req.Header.Set(cfg.TokenHeader, value)
-			return nil
+			return false, nil
 		}
 	case a.OAuth2 != nil:
-		src, err := newTokenSource(cfg, redact)
+		src, err := newTokenSource(cfg, c)
 		if err != nil {
 			return nil, err
 		}
@@ -52,7 +55,7 @@ func newAuthLayer(cfg Config, next http.RoundTripper, redact *redactor) (*authLa
 
 func (l *authLayer) RoundTrip(req *http.Request) (*http.Response, error) {
 	first := req.Clone(req.Context())
-	if err := l.sign(first); err != nil {
+	if err := l.ready(first, false); err != nil {
 		closeBody(req)
 		return nil, err
 	}
@@ -67,14 +70,24 @@ func (l *authLayer) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	l.renew(first)
-	exchangeOf(req.Context()).left.Store(false) // the 401 says that nothing was done
-	if err := l.sign(second); err != nil {
-		resp.Body.Close()
-		return nil, err
-	}
+	exchangeOf(req.Context()).left.Store(false)    // the 401 says that nothing was done
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // keeps the connection when the rest is short
 	resp.Body.Close()
+	if err := l.ready(second, true); err != nil {
+		closeBody(second)
+		return nil, err
+	}
 	return l.next.RoundTrip(second)
+}
+
+// ready signs a request. A further one, and one that waited for a token together with others, asks the account once
+// more: else they would all leave at once, or in a pause that was asked for meanwhile.
+func (l *authLayer) ready(req *http.Request, further bool) error {
+	fetched, err := l.sign(req)
+	if err == nil && (fetched || further) {
+		err = l.again(req.Context())
+	}
+	return err
 }
 
 func closeBody(req *http.Request) {
@@ -97,14 +110,14 @@ type tokenSource struct {
 	refresh string
 }
 
-func newTokenSource(cfg Config, redact *redactor) (*tokenSource, error) {
+func newTokenSource(cfg Config, c *Client) (*tokenSource, error) {
 	at, err := parseURL("auth.oauth2.token_url", cfg.Auth.OAuth2.TokenURL)
 	if err != nil {
 		return nil, err
 	}
-	s := &tokenSource{cfg: cfg.Auth.OAuth2, redact: redact, now: cfg.Now}
+	s := &tokenSource{cfg: cfg.Auth.OAuth2, redact: c.redact, now: cfg.Now}
 	s.client = &http.Client{
-		Transport:     &attemptLayer{next: transportTo(cfg, at), timeout: cfg.Timeout, maxBody: 1 << 20},
+		Transport:     &attemptLayer{next: transportTo(cfg, at), timeout: c.timeout, maxBody: 1 << 20},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	s.fetch = s.fetchClientCredentials
@@ -114,13 +127,16 @@ func newTokenSource(cfg Config, redact *redactor) (*tokenSource, error) {
 	return s, nil
 }
 
-func (s *tokenSource) sign(req *http.Request) error {
-	token, err := s.token(req.Context())
-	if err != nil {
-		return err
+func (s *tokenSource) sign(req *http.Request) (fetched bool, err error) {
+	token, _ := s.held()
+	if !token.Valid() {
+		if token, err = s.token(req.Context()); err != nil {
+			return false, err
+		}
+		fetched = true
 	}
 	token.SetAuthHeader(req)
-	return nil
+	return fetched, nil
 }
 
 // forget drops the token that req carried, unless another call has replaced it already.
@@ -133,9 +149,6 @@ func (s *tokenSource) forget(req *http.Request) {
 }
 
 func (s *tokenSource) token(ctx context.Context) (*oauth2.Token, error) {
-	if t, _ := s.held(); t.Valid() {
-		return t, nil
-	}
 	// The fetch serves every waiting call, so it outlives the one that began it; its client bounds its time.
 	fetched := s.flight.DoChan("", func() (any, error) { return s.replace(context.Background()) })
 	select {

@@ -1,9 +1,9 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,15 +15,19 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"liaison/connectors"
+	"liaison/connectors/account"
 )
 
 // Client calls one vendor as one account.
 type Client struct {
-	cfg    Config
-	base   *url.URL
-	http   *retryablehttp.Client
-	redact *redactor
+	cfg     Config
+	base    *url.URL
+	http    *retryablehttp.Client
+	account *account.Account
+	redact  *redactor
 }
+
+var _ connectors.Paced = (*Client)(nil)
 
 // Request is one exchange with the vendor.
 type Request struct {
@@ -47,7 +51,8 @@ func (r Request) Write() bool {
 type Answer struct {
 	Status int
 	Header http.Header
-	Body   []byte
+	// Body is all of it from Do; from JSON, which has read it, the first 64 KiB at least.
+	Body []byte
 	// RetryAfter is what the vendor asked to wait, bounded by MaxRetryAfter; 0 when it named nothing.
 	RetryAfter time.Duration
 }
@@ -62,16 +67,16 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	redact := newRedactor(cfg.Auth)
-	auth, err := newAuthLayer(cfg, transportTo(cfg, base), redact)
+	c := &Client{cfg: cfg, base: base, redact: newRedactor(cfg.Auth)}
+	auth, err := newAuthLayer(cfg, c, transportTo(cfg, base))
 	if err != nil {
 		return nil, err
 	}
-	attempts := &attemptLayer{next: auth, timeout: cfg.Timeout, maxBody: cfg.MaxBody}
-	c := &Client{cfg: cfg, base: base, redact: redact}
+	c.account = cfg.join(base) // last: a system that is refused lowers nobody's limits
+	attempts := &attemptLayer{next: auth, timeout: c.timeout, maxBody: cfg.MaxBody, large: c.account.Large}
 	c.http = &retryablehttp.Client{
 		HTTPClient: &http.Client{
-			Transport: newGate(cfg, attempts),
+			Transport: &gate{next: attempts, account: c.account, now: cfg.Now, redact: c.redact},
 			// A redirect would take the credentials somewhere that nobody has configured.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -85,12 +90,66 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// Pace tells what the client's account lets happen now.
+func (c *Client) Pace() connectors.Pace {
+	p := c.account.Pace()
+	p.Reason = shorten(c.redact.text(p.Reason)) // another system of the account may have met our secret
+	return p
+}
+
+// timeout is the account's, for one attempt.
+func (c *Client) timeout() time.Duration { return c.account.Limits().Timeout }
+
+// again lets a further request go out within a call that is begun already.
+func (c *Client) again(ctx context.Context) error {
+	if err := c.account.Again(ctx); err != nil {
+		return notBegun(err)
+	}
+	return nil
+}
+
 // exchange is what the layers of one call know of it. It travels in the call's context, because the layers between
 // are others'.
 type exchange struct {
 	write bool
 	// left is set once the running attempt was given a connection: from then on a byte may have been sent.
 	left atomic.Bool
+	// room is where a large answer stands until the exchange has ended, and release gives back the right to hold one. Both
+	// are nil while there is none.
+	room    *[]byte
+	release func()
+}
+
+// holdLarge takes the right to hold a large answer, and room for that many bytes, until the exchange has ended.
+func (x *exchange) holdLarge(ctx context.Context, large func(context.Context) (func(), error), size int64) ([]byte, error) {
+	if x.release == nil { // else it is held since an attempt before this one
+		release := func() {}
+		if large != nil {
+			var err error
+			if release, err = large(ctx); err != nil {
+				return nil, err
+			}
+		}
+		x.release = release
+		if x.room, _ = scratch.Get().(*[]byte); x.room == nil || int64(len(*x.room)) < size {
+			fresh := make([]byte, size)
+			x.room = &fresh
+		}
+	}
+	return (*x.room)[:size], nil
+}
+
+// maxKept is how much is kept of the body of a large answer that was read already.
+const maxKept = 64 << 10
+
+// end gives back what the exchange holds, and keeps of a large body what a reader of errors may want to see.
+func (x *exchange) end(a *Answer) {
+	if x.release == nil {
+		return
+	}
+	a.Body = bytes.Clone(a.Body[:min(len(a.Body), maxKept)])
+	scratch.Put(x.room)
+	x.release()
 }
 
 type exchangeKey struct{}
@@ -104,11 +163,22 @@ func exchangeOf(ctx context.Context) *exchange {
 
 // Do makes the exchange and returns the vendor's answer when its status is 2xx. Every error is a *connectors.Error.
 func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
+	x := &exchange{write: r.Write()}
+	a, err := c.do(ctx, x, r)
+	whole := a.Body
+	if x.release != nil {
+		whole = bytes.Clone(whole)
+	}
+	x.end(&a)
+	a.Body = whole
+	return a, err
+}
+
+func (c *Client) do(ctx context.Context, x *exchange, r Request) (Answer, error) {
 	if r.Method == "" {
 		r.Method = http.MethodGet
 	}
 	ctx, span := startSpan(ctx, r, c.base)
-	x := &exchange{write: r.Write()}
 	a, err := c.exchange(context.WithValue(ctx, exchangeKey{}, x), x, r)
 	span.end(a, err)
 	return a, err
@@ -124,7 +194,7 @@ func (c *Client) exchange(ctx context.Context, x *exchange, r Request) (Answer, 
 		return Answer{}, c.redact.clean(transportError(ctx, x, r.Op, err))
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body) // from memory: the attempt has read it
+	body, err := bodyOf(resp)
 	if err != nil {
 		return Answer{}, c.redact.clean(transportError(ctx, x, r.Op, err))
 	}

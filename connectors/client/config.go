@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"liaison/connectors"
+	"liaison/connectors/account"
 )
 
 // Defaults of a Config whose fields are left at their zero value.
@@ -26,7 +28,7 @@ const (
 	DefaultCooldown    = 30 * time.Second
 
 	// MaxRetryAfter bounds what a vendor may ask for: past it the hub asks again by itself.
-	MaxRetryAfter = 15 * time.Minute
+	MaxRetryAfter = account.MaxPause
 )
 
 // Config says whom to call, as whom, and how gently. Only BaseURL is needed.
@@ -40,14 +42,20 @@ type Config struct {
 	// another header.
 	TokenScheme string
 
+	// System is the system's key in the settings: it names the account in metrics.
+	System string
+	// Accounts is where systems that call as one account meet. They share the four settings below: of Timeout,
+	// Concurrency and Rate the lowest that one of them names holds, of Breaker the first one's. nil: shared with nobody.
+	Accounts    *account.Registry
 	Timeout     time.Duration // of one attempt, from the connection to the answer's last byte
 	Concurrency int           // calls at a time; the others wait
 	Rate        float64       // calls a second, evenly spaced; 0: no limit
 	Breaker     Breaker
-	Retries     int           // further attempts within one call, of what is safe to repeat; negative: none
-	RetryWait   time.Duration // before the first of them; it doubles, up to ten times
-	MaxBody     int64         // bytes of an answer after decompression
-	UserAgent   string        // default: Liaison/<version>
+
+	Retries   int           // further attempts within one call, of what is safe to repeat; negative: none
+	RetryWait time.Duration // before the first of them; it doubles, up to ten times
+	MaxBody   int64         // bytes of an answer after decompression
+	UserAgent string        // default: Liaison/<version>
 
 	// Explain may sort an answer outside 2xx better than its status does: it sets Kind, Vendor and Fields of e from the
 	// vendor's body. It is called before secrets are taken out of e. Default: the status alone.
@@ -71,14 +79,13 @@ type Breaker struct {
 // From returns the part of a connector's configuration that every vendor has in common.
 func From(c connectors.Config) Config {
 	return Config{
-		BaseURL: c.URL, Auth: c.Auth, Timeout: c.Timeout, Concurrency: c.Concurrency, Rate: c.Rate,
+		BaseURL: c.URL, Auth: c.Auth, System: c.Key, Accounts: c.Accounts, Timeout: c.Timeout, Concurrency: c.Concurrency, Rate: c.Rate,
 		Transport: c.Transport, Now: c.Now,
 	}
 }
 
+// withDefaults fills in all but the account's limits: a system that names none does not lower another's.
 func (c Config) withDefaults() Config {
-	setDefault(&c.Timeout, DefaultTimeout)
-	setDefault(&c.Concurrency, DefaultConcurrency)
 	setDefault(&c.MaxBody, DefaultMaxBody)
 	setDefault(&c.Retries, DefaultRetries)
 	setDefault(&c.RetryWait, DefaultRetryWait)
@@ -102,6 +109,16 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
+// join returns the account that the client calls under.
+func (c Config) join(base *url.URL) *account.Account {
+	return c.Accounts.Join(accountOf(c, base), account.Config{
+		System: c.System, Now: c.Now,
+		Limits:   account.Limits{Concurrency: c.Concurrency, Rate: c.Rate, Timeout: c.Timeout},
+		Default:  account.Limits{Concurrency: DefaultConcurrency, Timeout: DefaultTimeout},
+		Patience: account.Patience{Failures: c.Breaker.Failures, Cooldown: c.Breaker.Cooldown},
+	})
+}
+
 func userAgent() string {
 	version := "dev"
 	if info, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(info.Main.Version, "v") {
@@ -123,8 +140,8 @@ func (c Config) check() error {
 	if c.Concurrency < 0 {
 		fault("concurrency: %d is negative; write how many calls may run at a time, such as 4", c.Concurrency)
 	}
-	if c.Rate < 0 {
-		fault("rate: %g is negative; write calls a second, such as 10, or 0 for no limit", c.Rate)
+	if !(c.Rate >= 0) || math.IsInf(c.Rate, 0) { // also no number at all
+		fault("rate: %g is no number of calls; write calls a second, such as 10, or 0 for no limit", c.Rate)
 	}
 	faults = append(faults, checkAuth(c.Auth))
 	return errors.Join(faults...)

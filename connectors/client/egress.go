@@ -22,13 +22,17 @@ func transportTo(cfg Config, at *url.URL) http.RoundTripper {
 	}
 	guard := &egressGuard{loopback: isLoopbackHost(at.Hostname()), extra: cfg.Egress}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: guard.control}
+	connections := cfg.Concurrency
+	if connections == 0 {
+		connections = DefaultConcurrency
+	}
 	return &http.Transport{
 		DialContext:            dialer.DialContext,
 		ForceAttemptHTTP2:      true,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.RootCAs},
 		TLSHandshakeTimeout:    10 * time.Second,
-		MaxIdleConnsPerHost:    cfg.Concurrency,
-		MaxConnsPerHost:        2 * cfg.Concurrency,
+		MaxIdleConnsPerHost:    connections,
+		MaxConnsPerHost:        2 * connections,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
 	}

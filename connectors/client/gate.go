@@ -2,156 +2,117 @@ package client
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
+	"net/url"
+	"strings"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
-	"golang.org/x/sync/semaphore"
-	"golang.org/x/time/rate"
-
 	"liaison/connectors"
+	"liaison/connectors/account"
 )
 
-// gate lets attempts through: so many at a time, so many a second, none before the vendor's named time and none while
-// the breaker is open. It is shared by all calls of one account.
+// gate lets attempts through as the account allows, and tells it how they ended.
 type gate struct {
 	next    http.RoundTripper
+	account *account.Account
 	now     func() time.Time
-	slots   *semaphore.Weighted
-	rate    *rate.Limiter
-	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
-
-	mu        sync.Mutex
-	notBefore time.Time // the vendor asked for no calls until then
-	opened    time.Time // when the breaker last opened
-	cooldown  time.Duration
+	redact  *redactor
 }
-
-func newGate(cfg Config, next http.RoundTripper) *gate {
-	g := &gate{next: next, now: cfg.Now, slots: semaphore.NewWeighted(int64(cfg.Concurrency)), cooldown: cfg.Breaker.Cooldown}
-	g.rate = rate.NewLimiter(rate.Inf, 1)
-	if cfg.Rate > 0 {
-		g.rate.SetLimit(rate.Limit(cfg.Rate)) // a burst of one: never above the rate, not even after an idle hour
-	}
-	if cfg.Breaker.Failures > 0 {
-		g.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-			Timeout:       cfg.Breaker.Cooldown,
-			ReadyToTrip:   func(n gobreaker.Counts) bool { return int(n.ConsecutiveFailures) >= cfg.Breaker.Failures },
-			IsExcluded:    func(err error) bool { return errors.Is(err, errNoVerdict) },
-			OnStateChange: func(_ string, _, to gobreaker.State) { g.noteState(to) },
-		})
-	}
-	return g
-}
-
-// What an attempt tells the breaker, beside nothing for a usable answer.
-var (
-	errSick      = errors.New("no usable answer")
-	errNoVerdict = errors.New("the caller gave up") // says nothing about the vendor
-)
 
 func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	// A new attempt: whatever the one before it did was found safe to repeat.
 	exchangeOf(ctx).left.Store(false)
-	if err := g.closed(); err != nil { // before queueing: a sick vendor's callers must not fill the queue
-		return nil, err
+	call, err := g.account.Begin(ctx)
+	if err != nil {
+		return nil, notBegun(err)
 	}
-	if err := g.slots.Acquire(ctx, 1); err != nil {
-		return nil, fmt.Errorf("waiting for a free call: %w", err)
-	}
-	defer g.slots.Release(1)
-	if err := g.rate.Wait(ctx); err != nil {
-		return nil, fmt.Errorf("waiting for the rate: %w", err)
-	}
-	if err := g.held(); err != nil { // again: the wait may have been long
-		return nil, err
-	}
-	done := func(error) {}
-	if g.breaker != nil {
-		var err error
-		if done, err = g.breaker.Allow(); err != nil {
-			return nil, g.open()
-		}
-	}
+	began := time.Now()
 	resp, err := g.next.RoundTrip(req)
-	done(verdict(ctx, resp, err))
-	if resp != nil {
-		g.heed(resp)
-	}
+	call.End(g.ending(ctx, resp, err, time.Since(began)))
 	return resp, err
 }
 
-func verdict(ctx context.Context, resp *http.Response, err error) error {
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return errNoVerdict
-	case err != nil:
-		// A refused sign-in must stay visible as one: an open breaker would hide it.
-		if k := connectors.KindOf(err); k == connectors.Auth || k == connectors.RateLimited || isUntrusted(err) {
-			return errNoVerdict
-		}
-		return errSick
-	case resp.StatusCode >= 500:
-		return errSick
-	}
-	return nil
-}
-
-func (g *gate) closed() error {
-	if err := g.held(); err != nil {
+// notBegun sorts why a call was not begun. Nothing was sent.
+func notBegun(err error) error {
+	pause, ok := errors.AsType[*account.Pause](err)
+	if !ok {
 		return err
 	}
-	if g.breaker != nil && g.breaker.State() == gobreaker.StateOpen {
-		return g.open()
+	kind := connectors.Transient
+	switch {
+	case pause.Asked:
+		kind = connectors.RateLimited
+	case pause.SignIn:
+		kind = connectors.Auth
 	}
-	return nil
+	return &connectors.Error{Kind: kind, RetryAfter: pause.Wait, Err: errors.New(pause.Reason)}
 }
 
-// held refuses a call before the time that the vendor has named.
-func (g *gate) held() error {
-	g.mu.Lock()
-	wait := g.notBefore.Sub(g.now())
-	g.mu.Unlock()
-	if wait <= 0 {
-		return nil
-	}
-	return &connectors.Error{Kind: connectors.RateLimited, RetryAfter: wait, Err: errors.New("held back: the vendor has asked for a pause")}
-}
-
-// heed notes how long the vendor wants to be left alone.
-func (g *gate) heed(resp *http.Response) {
-	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
-		return
+// ending tells the account how an attempt ended that took that long.
+func (g *gate) ending(ctx context.Context, resp *http.Response, err error, took time.Duration) account.Ending {
+	if err != nil {
+		return g.failure(ctx, err, took)
 	}
 	now := g.now()
-	until := now.Add(RetryAfter(resp.Header, now))
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if until.After(g.notBefore) {
-		g.notBefore = until
+	switch s := resp.StatusCode; {
+	case s == http.StatusTooManyRequests:
+		return account.Ending{Outcome: account.Limited, Named: RetryAfter(resp.Header, now)}
+	case s == http.StatusServiceUnavailable:
+		return account.Ending{Outcome: account.Sick, Named: RetryAfter(resp.Header, now), Words: "HTTP 503"}
+	case s >= http.StatusInternalServerError:
+		return account.Ending{Outcome: account.Sick, Words: fmt.Sprintf("HTTP %d", s)}
+	case s == http.StatusUnauthorized, s == http.StatusProxyAuthRequired:
+		return account.Ending{Outcome: account.SignIn, Words: fmt.Sprintf("HTTP %d", s)}
 	}
+	return account.Ending{Outcome: account.Answered}
 }
 
-func (g *gate) noteState(to gobreaker.State) {
-	if to != gobreaker.StateOpen {
-		return
+// failure sorts an attempt that brought no answer. A caller who leaves says nothing about the vendor, unless half of what
+// an answer may take had passed by then: else a vendor that answers nobody would look well as long as callers are
+// less patient than the account.
+func (g *gate) failure(ctx context.Context, err error, took time.Duration) account.Ending {
+	e := account.Ending{Outcome: account.Sick, Words: oneLine(g.redact.text(withoutURL(err).Error()))}
+	known, sorted := errors.AsType[*connectors.Error](err)
+	switch {
+	case ctx.Err() != nil && took < g.account.Limits().Timeout/2:
+		e.Outcome = account.GaveUp
+	case ctx.Err() != nil:
+	case sorted && known.Kind == connectors.RateLimited:
+		e.Outcome, e.Named = account.Limited, known.RetryAfter
+	case sorted && known.Kind == connectors.Auth, isUntrusted(err), errors.Is(err, errEgress):
+		e.Outcome = account.SignIn
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.opened = time.Now()
+	return e
 }
 
-// open is the error while the breaker is open. Nothing was sent.
-func (g *gate) open() error {
-	g.mu.Lock()
-	wait := time.Until(g.opened.Add(g.cooldown))
-	g.mu.Unlock()
-	return &connectors.Error{
-		Kind: connectors.Transient, RetryAfter: max(wait, 0),
-		Err: errors.New("left alone: the vendor has given no usable answer for a while"),
+// accountOf says as whom cfg calls whom. Logins are compared without case: two users whom only the case tells apart
+// share their limits, which is slower and does no harm.
+func accountOf(cfg Config, base *url.URL) account.ID {
+	id := account.ID{Origin: origin(base), Login: "nobody"}
+	switch a := cfg.Auth; {
+	case a.Basic != nil:
+		id.Login = "user " + strings.ToLower(a.Basic.User)
+	case a.OAuth2 != nil && a.OAuth2.Grant == connectors.GrantPassword:
+		id.Login = "user " + strings.ToLower(a.OAuth2.User)
+	case a.OAuth2 != nil:
+		id.Login = "client " + a.OAuth2.ClientID
+	case !a.Token.IsZero():
+		sum := sha256.Sum256([]byte(a.Token.Reveal()))
+		id.Login = "token " + hex.EncodeToString(sum[:])
 	}
+	return id
+}
+
+// origin is an address's scheme, host and port in one spelling.
+func origin(u *url.URL) string {
+	scheme, port := strings.ToLower(u.Scheme), u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[scheme]
+	}
+	return scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"strconv"
 	"strings"
@@ -15,12 +14,16 @@ import (
 	"liaison/connectors"
 )
 
-// maxDepth is the deepest nesting that is read. No vendor's answer comes near it.
-const maxDepth = 64
+// What no vendor's answer comes near, and what would cost far more memory than its bytes.
+const (
+	maxDepth  = 64      // the deepest nesting that is read
+	maxKeys   = 10_000  // of one object
+	maxValues = 100_000 // of one answer: the largest page has 10,000 rows of a few columns
+)
 
 // JSON makes the exchange with in as its JSON body and reads the answer's JSON into out. Either may be nil. An
 // answer with 2xx that is not the JSON of out's shape is an error: of kind Unknown after a write, else Transient.
-func (c *Client) JSON(ctx context.Context, r Request, in, out any) (Answer, error) {
+func (c *Client) JSON(ctx context.Context, r Request, in, out any) (a Answer, err error) {
 	if in != nil {
 		body, err := json.Marshal(in)
 		if err != nil {
@@ -28,7 +31,9 @@ func (c *Client) JSON(ctx context.Context, r Request, in, out any) (Answer, erro
 		}
 		r.Body = body
 	}
-	a, err := c.Do(ctx, r)
+	x := &exchange{write: r.Write()}
+	defer func() { x.end(&a) }() // after decoding: that takes as much memory again
+	a, err = c.do(ctx, x, r)
 	if err != nil || out == nil {
 		return a, err
 	}
@@ -80,18 +85,14 @@ func CheckJSON(body []byte) error {
 	if bytes.HasPrefix(body, []byte("\uFEFF")) {
 		return errors.New("the JSON begins with a byte order mark")
 	}
-	if err := checkDepth(body); err != nil { // first: the decoder below recurses
+	if err := checkDepth(body); err != nil { // first: what follows recurses
 		return err
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	if err := checkValue(d); err != nil {
-		return err
+	if !json.Valid(body) {
+		return brokenJSON(body)
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("the JSON is followed by something else")
-	}
-	return nil
+	w := &jsonWalker{body: body}
+	return w.value()
 }
 
 func checkDepth(body []byte) error {
@@ -115,64 +116,121 @@ func checkDepth(body []byte) error {
 	return nil
 }
 
-// checkValue reads one value of the stream to its end.
-func checkValue(d *json.Decoder) error {
-	token, err := d.Token()
-	if err != nil {
-		return brokenJSON(d, err)
+// brokenJSON says where a body stops being JSON.
+func brokenJSON(body []byte) error {
+	if len(bytes.TrimLeft(body, " \t\r\n")) == 0 {
+		return errors.New("the JSON ends in the middle, at byte 0")
 	}
-	switch t := token.(type) {
-	case json.Number:
-		if _, err := strconv.ParseFloat(t.String(), 64); err != nil {
-			return fmt.Errorf("the JSON holds a number out of range near byte %d", d.InputOffset())
+	var nothing struct{}
+	err := json.Unmarshal(body, &nothing)
+	at, ok := errors.AsType[*json.SyntaxError](err)
+	switch {
+	case !ok:
+		return errors.New("the JSON is broken")
+	case at.Offset >= int64(len(body)) && strings.HasPrefix(at.Error(), "unexpected end"):
+		return fmt.Errorf("the JSON ends in the middle, at byte %d", at.Offset)
+	case strings.HasSuffix(at.Error(), "after top-level value"):
+		return errors.New("the JSON is followed by something else")
+	}
+	return fmt.Errorf("the JSON is broken near byte %d", at.Offset)
+}
+
+// jsonWalker walks through JSON that is valid and looks for what the standard library lets pass. It copies nothing but
+// keys: an answer can be large.
+type jsonWalker struct {
+	body   []byte
+	at     int
+	values int
+}
+
+// next returns the first byte that is neither a blank nor one of the marks between values, without passing it.
+func (w *jsonWalker) next() byte {
+	for {
+		switch b := w.body[w.at]; b {
+		case ' ', '\t', '\r', '\n', ',', ':':
+			w.at++
+		default:
+			return b
 		}
-	case json.Delim:
-		if t == '{' {
-			return checkObject(d)
+	}
+}
+
+// value passes one value.
+func (w *jsonWalker) value() error {
+	if w.values++; w.values > maxValues {
+		return fmt.Errorf("the JSON has more than %d values", maxValues)
+	}
+	switch b := w.next(); {
+	case b == '{':
+		return w.object()
+	case b == '[':
+		w.at++
+		for w.next() != ']' {
+			if err := w.value(); err != nil {
+				return err
+			}
 		}
-		return checkArray(d)
+		w.at++
+	case b == '"':
+		w.text()
+	case b == '-', '0' <= b && b <= '9':
+		if _, err := strconv.ParseFloat(string(w.word()), 64); err != nil {
+			return fmt.Errorf("the JSON holds a number out of range near byte %d", w.at)
+		}
+	default:
+		w.word() // true, false, null
 	}
 	return nil
 }
 
-func checkObject(d *json.Decoder) error {
+func (w *jsonWalker) object() error {
+	w.at++
 	keys := map[string]bool{}
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return brokenJSON(d, err)
-		}
-		key, _ := token.(string)
-		if keys[key] {
-			return fmt.Errorf("the JSON names a key twice near byte %d", d.InputOffset())
+	for w.next() != '}' {
+		key := w.key()
+		switch {
+		case keys[key]:
+			return fmt.Errorf("the JSON names a key twice near byte %d", w.at)
+		case len(keys) == maxKeys:
+			return fmt.Errorf("the JSON has an object of more than %d keys", maxKeys)
 		}
 		keys[key] = true
-		if err := checkValue(d); err != nil {
+		if err := w.value(); err != nil {
 			return err
 		}
 	}
-	return closeDelim(d)
-}
-
-func checkArray(d *json.Decoder) error {
-	for d.More() {
-		if err := checkValue(d); err != nil {
-			return err
-		}
-	}
-	return closeDelim(d)
-}
-
-func closeDelim(d *json.Decoder) error {
-	if _, err := d.Token(); err != nil {
-		return brokenJSON(d, err)
-	}
+	w.at++
 	return nil
 }
 
-func brokenJSON(d *json.Decoder, err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("the JSON ends in the middle, at byte %d", d.InputOffset())
+// key passes a key and returns it as every reader understands it.
+func (w *jsonWalker) key() string {
+	raw := w.text()
+	if !bytes.ContainsRune(raw, '\\') {
+		return string(raw[1 : len(raw)-1])
 	}
-	return fmt.Errorf("the JSON is broken near byte %d", d.InputOffset())
+	var key string
+	_ = json.Unmarshal(raw, &key) // it is valid
+	return key
+}
+
+// text passes a string and returns it with its quotes.
+func (w *jsonWalker) text() []byte {
+	from := w.at
+	for w.at++; w.body[w.at] != '"'; w.at++ {
+		if w.body[w.at] == '\\' {
+			w.at++
+		}
+	}
+	w.at++
+	return w.body[from:w.at]
+}
+
+// word passes a number or one of the three words.
+func (w *jsonWalker) word() []byte {
+	from := w.at
+	for w.at < len(w.body) && !bytes.ContainsRune([]byte(" \t\r\n,:]}"), rune(w.body[w.at])) {
+		w.at++
+	}
+	return w.body[from:w.at]
 }

@@ -9,15 +9,20 @@ import (
 // RetryAfter returns how long the vendor asks to wait (RFC 9110, section 10.2.3), at most MaxRetryAfter, and 0 when it
 // names nothing that can be understood: a missing, negative or garbled value, or a date that has passed. A date is
 // compared with the answer's own Date header, so that a vendor's wrong clock does no harm; now serves where there is none.
+// Of a repeated header the longest wait counts: a proxy and the vendor behind it can each have asked for theirs.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
-	value := strings.TrimSpace(h.Get("Retry-After"))
-	if value == "" {
-		return 0
+	var longest time.Duration
+	for _, value := range h.Values("Retry-After") {
+		longest = max(longest, retryAfter(value, h, now))
 	}
+	return longest
+}
+
+func retryAfter(value string, h http.Header, now time.Time) time.Duration {
 	if seconds, ok := deltaSeconds(value); ok {
-		return time.Duration(seconds) * time.Second
+		return seconds
 	}
-	until, err := http.ParseTime(value)
+	until, err := http.ParseTime(strings.TrimSpace(value))
 	if err != nil {
 		return 0
 	}
@@ -34,14 +39,22 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 	return until.Sub(now)
 }
 
-// deltaSeconds reads digits and nothing else, bounded by MaxRetryAfter however many there are.
-func deltaSeconds(value string) (int, bool) {
-	seconds := 0
-	for _, d := range []byte(value) {
-		if d < '0' || d > '9' {
+// deltaSeconds reads digits and nothing else, bounded by MaxRetryAfter however many there are. A proxy may have joined a
+// repeated header's values by commas (RFC 9110, section 5.3); then each has to be such a number.
+func deltaSeconds(value string) (longest time.Duration, ok bool) {
+	for part := range strings.SplitSeq(value, ",") {
+		part = strings.Trim(part, " \t")
+		if part == "" {
 			return 0, false
 		}
-		seconds = min(seconds*10+int(d-'0'), int(MaxRetryAfter/time.Second))
+		seconds := time.Duration(0)
+		for _, d := range []byte(part) {
+			if d < '0' || d > '9' {
+				return 0, false
+			}
+			seconds = min(seconds*10+time.Duration(d-'0'), MaxRetryAfter/time.Second)
+		}
+		longest = max(longest, seconds*time.Second)
 	}
-	return seconds, true
+	return longest, true
 }

@@ -39,6 +39,9 @@ func TestRetryAfter(t *testing.T) {
 		{"date centuries away", "Fri, 31 Dec 9999 23:59:59 GMT", at(0), MaxRetryAfter},
 		{"RFC 850 date", now.Add(9 * time.Second).Format("Monday, 02-Jan-06 15:04:05 GMT"), at(0), 9 * time.Second},
 		{"asctime date", now.Add(9 * time.Second).Format(time.ANSIC), at(0), 9 * time.Second},
+		{"joined by a proxy", "7, 120", "", 2 * time.Minute},
+		{"joined with garbage", "7, soon", "", 0},
+		{"joined with nothing", "7,", "", 0},
 		{"impossible date", "Mon, 30 Feb 2026 12:00:00 GMT", at(0), 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -54,6 +57,26 @@ func TestRetryAfter(t *testing.T) {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
+	}
+}
+
+// A proxy and the vendor behind it may each send one.
+func TestRetryAfterRepeated(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		values []string
+		want   time.Duration
+	}{
+		"the longer one last":  {[]string{"7", "30"}, 30 * time.Second},
+		"the longer one first": {[]string{"30", "7"}, 30 * time.Second},
+		"one is garbage":       {[]string{"soon", "7"}, 7 * time.Second},
+		"both forms":           {[]string{"7", now.Add(time.Minute).Format(http.TimeFormat)}, time.Minute},
+		"none names a time":    {[]string{"-1", ""}, 0},
+	} {
+		if got := RetryAfter(http.Header{"Retry-After": c.values}, now); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
 	}
 }
 

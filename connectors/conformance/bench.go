@@ -26,6 +26,8 @@ type bench struct {
 	conn     connectors.Connector
 	ctx      context.Context
 	patience time.Duration
+
+	exhaustive bool
 }
 
 func newBench(t testing.TB, spec Spec) *bench {
@@ -33,7 +35,7 @@ func newBench(t testing.TB, spec Spec) *bench {
 	h := spec.New(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*defaultPatience)
 	t.Cleanup(cancel)
-	b := &bench{TB: t, Harness: h, proxy: newProxy(t, h.URL), ctx: ctx, patience: spec.Patience}
+	b := &bench{TB: t, Harness: h, proxy: newProxy(t, h.URL), ctx: ctx, patience: spec.Patience, exhaustive: spec.Exhaustive}
 	if b.patience <= 0 {
 		b.patience = defaultPatience
 	}

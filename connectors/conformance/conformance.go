@@ -29,6 +29,8 @@ type Spec struct {
 	Waived map[string]string
 	// Only are the cases to run. Default: all.
 	Only []string
+	// Exhaustive runs the cases that go through every byte of an answer at each byte, and not at every hundredth or so.
+	Exhaustive bool
 	// Patience bounds every wait for a vendor whose search lags. Default: 30s.
 	Patience time.Duration
 }
@@ -70,6 +72,9 @@ type Vendor struct {
 	TouchAll func(t testing.TB, ids []connectors.ExternalID)
 	// Messages are the ticket's messages, oldest first, without those that the vendor makes of the ticket's description.
 	Messages func(t testing.TB, id connectors.ExternalID) []Message
+	// Close ends the ticket for good, and Closed tells whether it is: for connectors that close duplicates.
+	Close  func(t testing.TB, id connectors.ExternalID)
+	Closed func(t testing.TB, id connectors.ExternalID) bool
 }
 
 // Message is a message as the vendor holds it.
@@ -86,7 +91,7 @@ type Case struct {
 
 // Cases lists the suite.
 func Cases() []Case {
-	return slices.Concat(ticketCases(), journalCases(), changeCases(), failureCases())
+	return slices.Concat(ticketCases(), journalCases(), changeCases(), failureCases(), rubbishCases(), duplicateCases(), paceCases())
 }
 
 // Run runs the suite.

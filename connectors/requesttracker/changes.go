@@ -129,12 +129,12 @@ func (c *Connector) sweep(ctx context.Context, op string, at cursor) (connectors
 		s = *at.Sweep
 	}
 	found, _, err := c.transactions(ctx, op, listing{
-		query: c.feed(beyond(s.Pos)), fields: "ObjectId", page: s.Page + 1, perPage: c.set.pageSize,
+		query: c.feed(beyond(s.Pos)), fields: "ObjectId,Type,Creator", page: s.Page + 1, perPage: c.set.pageSize,
 	})
 	if err != nil {
 		return connectors.Page{}, err
 	}
-	refs := at.fresh(found)
+	refs := at.fresh(found, c.openedByUs)
 	more := len(refs) > 0 || len(found) == c.set.pageSize
 	if len(found) > 0 {
 		s.Pos, s.Page = found[len(found)-1].id, 0
@@ -151,7 +151,7 @@ func (c *Connector) sweep(ctx context.Context, op string, at cursor) (connectors
 }
 
 // fresh notes the rows as seen and returns the tickets of those that were not, in the order of their first change.
-func (c *cursor) fresh(found []transaction) []connectors.Ref {
+func (c *cursor) fresh(found []transaction, opened func(transaction) bool) []connectors.Ref {
 	var refs []connectors.Ref
 	place := map[text]int{}
 	for _, t := range found {
@@ -165,8 +165,18 @@ func (c *cursor) fresh(found []transaction) []connectors.Ref {
 			refs = append(refs, connectors.Ref{ID: connectors.ExternalID(t.ObjectID), Number: string(t.ObjectID)})
 		}
 		refs[i].Version = strconv.FormatInt(t.id, 10)
+		refs[i].Opened = refs[i].Opened || opened(t)
 	}
 	return refs
+}
+
+// openedByUs tells a transaction that opened a ticket under our own account. While nobody has told whose the account is, every
+// new ticket may be ours.
+func (c *Connector) openedByUs(t transaction) bool {
+	c.mu.Lock()
+	login := c.login
+	c.mu.Unlock()
+	return t.Type == "Create" && (login == "" || isLogin(login, string(t.Creator.ID)))
 }
 
 // behindHidden tells whether rows follow behind an empty page. RT takes the rows that the account may not see out of a

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -196,40 +197,53 @@ func (s rt) connect(t testing.TB, change func(*connectors.Config)) *requesttrack
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	s := startRT(t)
-	var touched atomic.Int64
-	conformance.Run(t, conformance.Spec{New: func(testing.TB) conformance.Harness {
-		return conformance.Harness{
-			URL: s.URL,
-			Connect: func(t testing.TB, o conformance.Options) connectors.Connector {
+	conformance.Run(t, conformance.Spec{New: func(testing.TB) conformance.Harness { return s.harness() }})
+}
+
+// touched makes each title unlike the one before.
+var touched atomic.Int64
+
+// harness is the server as the suite of all connectors sees it.
+func (s rt) harness() conformance.Harness {
+	return conformance.Harness{
+		URL: s.URL,
+		Connect: func(t testing.TB, o conformance.Options) connectors.Connector {
+			t.Helper()
+			return s.connect(t, func(cfg *connectors.Config) {
+				cfg.URL = o.URL
+				if o.PageSize > 0 {
+					cfg.Settings["page_size"] = strconv.Itoa(o.PageSize)
+				}
+			})
+		},
+		Secrets: []string{s.Hub.Token},
+		Fields: func(title string) connectors.Fields {
+			return connectors.Fields{"Subject": title, "Content": "a fault", "Status": "new", "Priority": "30"}
+		},
+		Updates: [2]connectors.Fields{
+			{"Subject": "first", "Status": "acknowledged", "Priority": "50", "CustomFields.Severity": "S2"},
+			{"Subject": "second", "Status": "in progress", "Priority": "70", "CustomFields.Severity": "S3"},
+		},
+		UnknownID: "2000000000",
+		Vendor: conformance.Vendor{
+			Count: s.alice.count,
+			Say: func(t testing.TB, id connectors.ExternalID, v connectors.Visibility, body string) {
 				t.Helper()
-				return s.connect(t, func(cfg *connectors.Config) {
-					cfg.URL = o.URL
-					if o.PageSize > 0 {
-						cfg.Settings["page_size"] = strconv.Itoa(o.PageSize)
-					}
-				})
+				s.alice.say(t, id, v, "text/plain", body)
 			},
-			Secrets: []string{s.Hub.Token},
-			Fields: func(title string) connectors.Fields {
-				return connectors.Fields{"Subject": title, "Content": "a fault", "Status": "new", "Priority": "30"}
+			Touch: func(t testing.TB, id connectors.ExternalID) {
+				t.Helper()
+				s.alice.put(t, id, map[string]any{"Subject": fmt.Sprintf("touched %d", touched.Add(1))})
 			},
-			Updates: [2]connectors.Fields{
-				{"Subject": "first", "Status": "acknowledged", "Priority": "50", "CustomFields.Severity": "S2"},
-				{"Subject": "second", "Status": "in progress", "Priority": "70", "CustomFields.Severity": "S3"},
+			Messages: s.alice.messages,
+			Close: func(t testing.TB, id connectors.ExternalID) {
+				t.Helper()
+				s.alice.put(t, id, map[string]any{"Status": "cancelled"})
 			},
-			UnknownID: "2000000000",
-			Vendor: conformance.Vendor{
-				Count: s.alice.count,
-				Say: func(t testing.TB, id connectors.ExternalID, v connectors.Visibility, body string) {
-					t.Helper()
-					s.alice.say(t, id, v, "text/plain", body)
-				},
-				Touch: func(t testing.TB, id connectors.ExternalID) {
-					t.Helper()
-					s.alice.put(t, id, map[string]any{"Subject": fmt.Sprintf("touched %d", touched.Add(1))})
-				},
-				Messages: s.alice.messages,
+			Closed: func(t testing.TB, id connectors.ExternalID) bool {
+				t.Helper()
+				return slices.Contains([]string{"cancelled", "closed", "resolved", "rejected"}, s.alice.status(t, id))
 			},
-		}
-	}})
+		},
+	}
 }

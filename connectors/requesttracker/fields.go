@@ -29,8 +29,14 @@ type ticketRecord struct {
 	all map[string]json.RawMessage
 }
 
+// longestRecord is far more than any ticket's record holds, in bytes of JSON: messages and files stand elsewhere.
+const longestRecord = 4 << 20
+
 // UnmarshalJSON keeps the whole record beside the parts that have a place here.
 func (t *ticketRecord) UnmarshalJSON(data []byte) error {
+	if len(data) > longestRecord {
+		return fmt.Errorf("a ticket's record holds more than %d bytes", longestRecord)
+	}
 	type plain ticketRecord
 	if err := json.Unmarshal(data, (*plain)(t)); err != nil {
 		return err

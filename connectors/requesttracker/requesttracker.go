@@ -56,8 +56,10 @@ type Connector struct {
 }
 
 var (
-	_ connectors.Connector  = (*Connector)(nil)
-	_ connectors.HookReader = (*Connector)(nil)
+	_ connectors.Connector       = (*Connector)(nil)
+	_ connectors.HookReader      = (*Connector)(nil)
+	_ connectors.DuplicateCloser = (*Connector)(nil)
+	_ connectors.Paced           = (*Connector)(nil)
 )
 
 // New returns a connector. Its error names the settings at fault; nothing is called yet.
@@ -99,6 +101,9 @@ func New(cfg connectors.Config) (*Connector, error) {
 
 // Traits says what Request Tracker can do.
 func (c *Connector) Traits() connectors.Traits { return c.traits }
+
+// Pace tells what the account lets happen now.
+func (c *Connector) Pace() connectors.Pace { return c.client.Pace() }
 
 // Check reads the queue and looks whether it has the custom fields that the sync rests on.
 func (c *Connector) Check(ctx context.Context) error {

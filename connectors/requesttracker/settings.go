@@ -31,6 +31,10 @@ func Settings() []connectors.Setting {
 			Name: "active_statuses", Default: "open, stalled, acknowledged, in progress, on hold",
 			Doc: "the lifecycle's active statuses: a reply to a ticket in another one would reopen it, so it carries the status along",
 		},
+		{
+			Name: "duplicate_status", Default: "cancelled, rejected, closed, resolved",
+			Doc: "statuses that end a ticket; one that was opened twice by mistake is given the first that its lifecycle takes",
+		},
 		{Name: "watch_queues", Doc: "queues whose changes are polled, separated by commas; empty: all that the account sees, so that a ticket is followed when it is moved"},
 		{Name: "page_size", Default: "100", Doc: "rows of a page of changes, 1 to 100"},
 		{Name: "hook_ticket", Default: "ticket", Doc: "key of the ticket's id in webhook bodies"},
@@ -47,6 +51,7 @@ type settings struct {
 	onCreate         connectors.Fields // given to new tickets unless the draft has them
 	user             string
 	active           []string
+	duplicate        []string
 	watch            []string
 	pageSize         int
 	hookTicket       string
@@ -61,6 +66,7 @@ func readSettings(given map[string]string) (settings, error) {
 	s := settings{
 		queue: all["queue"], correlationField: all["correlation_field"], keyField: all["message_key_field"], requestor: all["requestor"],
 		onCreate: connectors.Fields{}, user: all["user"], active: list(all["active_statuses"]), watch: list(all["watch_queues"]),
+		duplicate:  list(all["duplicate_status"]),
 		hookTicket: all["hook_ticket"], hookTransaction: all["hook_transaction"],
 	}
 	var faults []error
@@ -76,6 +82,9 @@ func readSettings(given map[string]string) (settings, error) {
 	}
 	if s.hookTicket == "" {
 		fault("settings.hook_ticket: is empty; name the key of the ticket's id, such as ticket")
+	}
+	if len(s.duplicate) == 0 {
+		fault("settings.duplicate_status: is empty; name a status that ends a ticket, such as cancelled")
 	}
 	for _, q := range s.watch {
 		if !isName(q) {

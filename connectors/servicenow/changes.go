@@ -33,7 +33,7 @@ type sweep struct {
 // beginning is the cursor's place in a table without rows.
 const beginning = "1970-01-01 00:00:00"
 
-var changeColumns = []string{"sys_id", "number", "sys_mod_count", "sys_updated_on"}
+var changeColumns = []string{"sys_id", "number", "sys_mod_count", "sys_updated_on", "correlation_id"}
 
 // Changes returns tickets whose sys_updated_on lies beyond the cursor. It cannot see what moves no stamp: attachments,
 // and scripts that switch the stamp off.
@@ -197,7 +197,9 @@ func (c *Connector) change(op string, rec record, from string) (connectors.Ref, 
 	if _, err := rec.at("sys_updated_on"); err != nil || stamp < from || !sysID.MatchString(rec.get("sys_id")) {
 		return connectors.Ref{}, hidden(op, c.set.table, "sys_updated_on")
 	}
-	return connectors.Ref{ID: connectors.ExternalID(rec.get("sys_id")), Number: rec.get("number"), Version: version(rec)}, nil
+	return connectors.Ref{
+		ID: connectors.ExternalID(rec.get("sys_id")), Number: rec.get("number"), Version: version(rec), CorrelationID: rec.get("correlation_id"),
+	}, nil
 }
 
 type seenRows map[string]map[string]string

@@ -120,6 +120,18 @@ func harness(srv *servicenowtest.Server, auth func(url string) connectors.Creden
 				}
 				return all
 			},
+			Close: func(t testing.TB, id connectors.ExternalID) {
+				t.Helper()
+				act(t, id, servicenowtest.Move{State: "7"})
+			},
+			Closed: func(t testing.TB, id connectors.ExternalID) bool {
+				t.Helper()
+				ticket, err := srv.Ticket(string(id))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return ticket.Fields["active"] == "false"
+			},
 		},
 	}
 }

@@ -53,6 +53,8 @@ var (
 	_ connectors.Connector        = (*Connector)(nil)
 	_ connectors.HookReader       = (*Connector)(nil)
 	_ connectors.AttachmentLister = (*Connector)(nil)
+	_ connectors.DuplicateCloser  = (*Connector)(nil)
+	_ connectors.Paced            = (*Connector)(nil)
 )
 
 // New returns a connector. Its error names the settings at fault; nothing is called yet.
@@ -98,6 +100,9 @@ func configuredLogin(a connectors.Credentials, s settings) string {
 
 // Traits says what ServiceNow can do.
 func (c *Connector) Traits() connectors.Traits { return c.traits }
+
+// Pace tells what the account lets happen now.
+func (c *Connector) Pace() connectors.Pace { return c.client.Pace() }
 
 // Check reads one row and looks whether the account sees the columns that the sync rests on.
 func (c *Connector) Check(ctx context.Context) error {

@@ -33,6 +33,8 @@ func Settings() []connectors.Setting {
 		{Name: "user", Doc: "login name of the account, where it cannot be asked for; tells own messages apart"},
 		{Name: "filter", Doc: "encoded query that narrows polling, such as correlation_display=Liaison"},
 		{Name: "page_size", Default: "200", Doc: "rows asked for in one call, 1 to 10000"},
+		{Name: "duplicate_state", Default: "8", Doc: "state in which a ticket ends that was opened twice by mistake; 8 is Canceled in the base system"},
+		{Name: "duplicate_code", Default: "Duplicate", Doc: "close_code of such a ticket"},
 		{Name: "token_header", Default: "x-sn-apikey", Doc: "header that carries auth.token; Authorization sends it as a bearer token"},
 		{Name: "hook_id", Default: "sys_id", Doc: "key of the ticket's sys_id in webhook bodies; dots go into nested objects"},
 		{Name: "hook_number", Default: "number", Doc: "key of the ticket's number in webhook bodies"},
@@ -49,6 +51,8 @@ type settings struct {
 	user               string
 	filter             string
 	pageSize           int
+	duplicateState     string
+	duplicateCode      string
 	tokenHeader        string
 	hookID             string
 	hookNumber         string
@@ -70,6 +74,7 @@ func readSettings(given map[string]string) (settings, error) {
 	s := settings{
 		table: all["table"], onCreate: connectors.Fields{}, correlationDisplay: all["correlation_display"], user: all["user"],
 		filter: all["filter"], tokenHeader: all["token_header"],
+		duplicateState: all["duplicate_state"], duplicateCode: all["duplicate_code"],
 		hookID: all["hook_id"], hookNumber: all["hook_number"], hookVersion: all["hook_version"], hookUpdated: all["hook_updated"],
 	}
 	var faults []error
@@ -78,6 +83,9 @@ func readSettings(given map[string]string) (settings, error) {
 	}
 	if s.pageSize, err = strconv.Atoi(all["page_size"]); err != nil || s.pageSize < 1 || s.pageSize > 10_000 {
 		faults = append(faults, fmt.Errorf("settings.page_size: %q is no number from 1 to 10000", all["page_size"]))
+	}
+	if s.duplicateState == "" {
+		faults = append(faults, errors.New("settings.duplicate_state: is empty; write the value of a final state such as 8"))
 	}
 	if err := checkFilter(s.filter); err != nil {
 		faults = append(faults, fmt.Errorf("settings.filter: %w", err))

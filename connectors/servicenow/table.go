@@ -21,8 +21,14 @@ type record map[string]value
 // value is a column's text. The vendor sends a string, or an object where the column is a reference.
 type value string
 
+// longestColumn is far more than any column of the platform holds, in bytes of JSON.
+const longestColumn = 4 << 20
+
 // UnmarshalJSON reads every shape that a column takes.
 func (v *value) UnmarshalJSON(data []byte) error {
+	if len(data) > longestColumn {
+		return fmt.Errorf("a column holds more than %d bytes", longestColumn)
+	}
 	var text string
 	if json.Unmarshal(data, &text) == nil { // also null
 		*v = value(text)
@@ -75,8 +81,23 @@ type rows struct {
 }
 
 type envelope struct {
-	Result json.RawMessage `json:"result"`
+	Result result          `json:"result"`
 	Error  json.RawMessage `json:"error"`
+}
+
+// result reads a result into its place without copying it first: a page can be large.
+type result struct {
+	into any
+	seen bool
+	err  error
+}
+
+// UnmarshalJSON keeps its error back: beside a result that was broken off stands the vendor's word on it.
+func (r *result) UnmarshalJSON(data []byte) error {
+	if r.seen = string(data) != "null"; r.seen {
+		r.err = json.Unmarshal(data, r.into)
+	}
+	return nil
 }
 
 func (c *Connector) list(ctx context.Context, op string, l listing) (rows, error) {
@@ -161,8 +182,8 @@ func (c *Connector) exchange(ctx context.Context, r client.Request, id connector
 
 // call makes one exchange and unwraps its result. A body with an error beside a started result is a failure whatever
 // its status: the vendor streams, and notices too late that it ran out of time.
-func (c *Connector) call(ctx context.Context, r client.Request, in, result any) (client.Answer, error) {
-	var e envelope
+func (c *Connector) call(ctx context.Context, r client.Request, in, into any) (client.Answer, error) {
+	e := envelope{Result: result{into: into}}
 	a, err := c.client.JSON(ctx, r, in, &e)
 	if err != nil {
 		return a, err
@@ -170,10 +191,10 @@ func (c *Connector) call(ctx context.Context, r client.Request, in, result any) 
 	if len(e.Error) > 0 && string(e.Error) != "null" {
 		return a, c.client.Unreadable(r, a, fmt.Errorf("the vendor broke off: %s", complaint(a.Body)))
 	}
-	if len(e.Result) == 0 || string(e.Result) == "null" {
+	if !e.Result.seen {
 		return a, c.client.Unreadable(r, a, errors.New("the answer has no result"))
 	}
-	if err := json.Unmarshal(e.Result, result); err != nil {
+	if e.Result.err != nil {
 		return a, c.client.Unreadable(r, a, errors.New("the answer's result has not the documented form"))
 	}
 	return a, nil

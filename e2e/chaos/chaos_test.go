@@ -33,3 +33,8 @@ func TestR15DroppedWebhooks(t *testing.T) {
 		rate: 15, poll: 10 * time.Second, deaf: true, skew: true,
 	}))
 }
+
+// The same without any fault: what fails here is not the faults' doing.
+func TestCalm(t *testing.T) {
+	run(t, seeded(t, plan{name: "TestCalm", changes: 60, incidents: 12, rt: min(3, *rtFlag), serviceNows: 2, contested: 0, both: 0.2, rate: 10, poll: 5 * time.Second}))
+}

@@ -25,6 +25,7 @@ type wire struct {
 }
 
 var proxies = sync.OnceValue(func() *toxiproxy.ApiServer {
+	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics log past their server's logger
 	return toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 })
 
@@ -124,7 +125,8 @@ func weather(ctx context.Context, w *wire, random *rand.Rand, count func(kind st
 		case "latency":
 			x.attributes = map[string]int{"latency": between(20, 200), "jitter": 20}
 		case "late": // what was sent arrives when its sender has given up
-			x.kind, x.upstream, x.attributes = "latency", true, map[string]int{"latency": 2800}
+			x.kind, x.upstream, x.attributes = "latency", true, map[string]int{"latency": int(callTimeout.Milliseconds()) + 500}
+			lasts = callTimeout + time.Second
 		case "bandwidth":
 			x.attributes = map[string]int{"rate": between(2, 20)}
 		case "severed":

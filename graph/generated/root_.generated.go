@@ -27,12 +27,14 @@ type ResolverRoot interface {
 	CommentConnection() CommentConnectionResolver
 	Delivery() DeliveryResolver
 	ExternalLink() ExternalLinkResolver
+	InboxItem() InboxItemResolver
 	Incident() IncidentResolver
 	IncidentConnection() IncidentConnectionResolver
 	LedgerEntry() LedgerEntryResolver
 	Mutation() MutationResolver
 	Query() QueryResolver
 	Subscription() SubscriptionResolver
+	System() SystemResolver
 	Viewer() ViewerResolver
 }
 
@@ -77,21 +79,32 @@ type ComplexityRoot struct {
 		Phone func(childComplexity int) int
 	}
 
+	DeliveriesPayload struct {
+		Deliveries func(childComplexity int) int
+		More       func(childComplexity int) int
+		PassedOver func(childComplexity int) int
+	}
+
 	Delivery struct {
-		Attempts  func(childComplexity int) int
-		Comment   func(childComplexity int) int
-		CreatedAt func(childComplexity int) int
-		Error     func(childComplexity int) int
-		ErrorKind func(childComplexity int) int
-		ID        func(childComplexity int) int
-		Incident  func(childComplexity int) int
-		Kind      func(childComplexity int) int
-		Link      func(childComplexity int) int
-		SentAt    func(childComplexity int) int
-		SettledAt func(childComplexity int) int
-		State     func(childComplexity int) int
-		Values    func(childComplexity int) int
-		Version   func(childComplexity int) int
+		Attempts      func(childComplexity int) int
+		Comment       func(childComplexity int) int
+		CreatedAt     func(childComplexity int) int
+		EditedComment func(childComplexity int) int
+		Error         func(childComplexity int) int
+		ErrorKind     func(childComplexity int) int
+		Explanation   func(childComplexity int) int
+		ID            func(childComplexity int) int
+		Incident      func(childComplexity int) int
+		Kind          func(childComplexity int) int
+		Link          func(childComplexity int) int
+		Mapping       func(childComplexity int) int
+		Payload       func(childComplexity int) int
+		SentAt        func(childComplexity int) int
+		SettledAt     func(childComplexity int) int
+		State         func(childComplexity int) int
+		TraceID       func(childComplexity int) int
+		Values        func(childComplexity int) int
+		Version       func(childComplexity int) int
 	}
 
 	DeliveryConnection struct {
@@ -115,6 +128,17 @@ type ComplexityRoot struct {
 		Name func(childComplexity int) int
 	}
 
+	EntryCause struct {
+		Call     func(childComplexity int) int
+		Chain    func(childComplexity int) int
+		Delivery func(childComplexity int) int
+		Entry    func(childComplexity int) int
+		Mapping  func(childComplexity int) int
+		Rule     func(childComplexity int) int
+		System   func(childComplexity int) int
+		TraceID  func(childComplexity int) int
+	}
+
 	EntryDetail struct {
 		Name  func(childComplexity int) int
 		Value func(childComplexity int) int
@@ -123,6 +147,11 @@ type ComplexityRoot struct {
 	EscalateIncidentPayload struct {
 		Incident func(childComplexity int) int
 		Link     func(childComplexity int) int
+	}
+
+	Explanation struct {
+		What     func(childComplexity int) int
+		WhatToDo func(childComplexity int) int
 	}
 
 	ExternalLink struct {
@@ -149,6 +178,38 @@ type ComplexityRoot struct {
 	FieldValue struct {
 		Field func(childComplexity int) int
 		Value func(childComplexity int) int
+	}
+
+	InboxConnection struct {
+		Edges    func(childComplexity int) int
+		Nodes    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
+	}
+
+	InboxEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	InboxItem struct {
+		Attempts       func(childComplexity int) int
+		Body           func(childComplexity int) int
+		CallID         func(childComplexity int) int
+		ContentType    func(childComplexity int) int
+		DueAt          func(childComplexity int) int
+		DuplicateOf    func(childComplexity int) int
+		Entries        func(childComplexity int) int
+		ExternalID     func(childComplexity int) int
+		ExternalNumber func(childComplexity int) int
+		ID             func(childComplexity int) int
+		Link           func(childComplexity int) int
+		Reason         func(childComplexity int) int
+		ReceivedAt     func(childComplexity int) int
+		SettledAt      func(childComplexity int) int
+		Source         func(childComplexity int) int
+		State          func(childComplexity int) int
+		System         func(childComplexity int) int
+		TraceID        func(childComplexity int) int
 	}
 
 	Incident struct {
@@ -211,6 +272,7 @@ type ComplexityRoot struct {
 	LedgerEntry struct {
 		Actor      func(childComplexity int) int
 		At         func(childComplexity int) int
+		Cause      func(childComplexity int) int
 		Changes    func(childComplexity int) int
 		Comment    func(childComplexity int) int
 		Detail     func(childComplexity int) int
@@ -218,6 +280,7 @@ type ComplexityRoot struct {
 		Incident   func(childComplexity int) int
 		Kind       func(childComplexity int) int
 		Link       func(childComplexity int) int
+		Text       func(childComplexity int) int
 		TraceID    func(childComplexity int) int
 		Version    func(childComplexity int) int
 		Visibility func(childComplexity int) int
@@ -241,13 +304,19 @@ type ComplexityRoot struct {
 		BeginWork        func(childComplexity int, input model.BeginWorkInput) int
 		CancelIncident   func(childComplexity int, input model.CancelIncidentInput) int
 		CloseIncident    func(childComplexity int, input model.CloseIncidentInput) int
+		EditDelivery     func(childComplexity int, input model.EditDeliveryInput) int
 		EscalateIncident func(childComplexity int, input model.EscalateIncidentInput) int
 		HoldIncident     func(childComplexity int, input model.HoldIncidentInput) int
+		PauseSystem      func(childComplexity int, input model.PauseSystemInput) int
 		ReopenIncident   func(childComplexity int, input model.ReopenIncidentInput) int
+		ReplayInbox      func(childComplexity int, input model.ReplayInboxInput) int
 		ReportIncident   func(childComplexity int, input model.ReportIncidentInput) int
 		ResolveIncident  func(childComplexity int, input model.ResolveIncidentInput) int
 		ResumeIncident   func(childComplexity int, input model.ResumeIncidentInput) int
+		ResumeSystem     func(childComplexity int, input model.ResumeSystemInput) int
+		RetryDeliveries  func(childComplexity int, input model.RetryDeliveriesInput) int
 		RetryDelivery    func(childComplexity int, input model.RetryDeliveryInput) int
+		SkipDeliveries   func(childComplexity int, input model.SkipDeliveriesInput) int
 		SkipDelivery     func(childComplexity int, input model.SkipDeliveryInput) int
 		UpdateIncident   func(childComplexity int, input model.UpdateIncidentInput) int
 	}
@@ -274,6 +343,7 @@ type ComplexityRoot struct {
 
 	Query struct {
 		Deliveries    func(childComplexity int, filter *model.DeliveryFilter, first *int32, after *string, last *int32, before *string) int
+		Inbox         func(childComplexity int, filter *model.InboxFilter, first *int32, after *string, last *int32, before *string) int
 		Incident      func(childComplexity int, id *string, number *string) int
 		Incidents     func(childComplexity int, filter *model.IncidentFilter, orderBy *model.IncidentOrder, first *int32, after *string, last *int32, before *string) int
 		Ledger        func(childComplexity int, filter *model.LedgerFilter, first *int32, after *string, last *int32, before *string) int
@@ -284,6 +354,16 @@ type ComplexityRoot struct {
 		Viewer        func(childComplexity int) int
 	}
 
+	ReplayInboxPayload struct {
+		Replayed func(childComplexity int) int
+	}
+
+	ReplayedItem struct {
+		As     func(childComplexity int) int
+		Item   func(childComplexity int) int
+		Reason func(childComplexity int) int
+	}
+
 	ReportIncidentPayload struct {
 		Incident        func(childComplexity int) int
 		NotifiedAddress func(childComplexity int) int
@@ -291,17 +371,84 @@ type ComplexityRoot struct {
 
 	Subscription struct {
 		IncidentChanged func(childComplexity int, filter *model.IncidentChangedFilter, after *string) int
+		SyncActivity    func(childComplexity int, filter *model.SyncActivityFilter) int
+	}
+
+	SyncActivity struct {
+		At             func(childComplexity int) int
+		DeliveryID     func(childComplexity int) int
+		Entry          func(childComplexity int) int
+		Error          func(childComplexity int) int
+		IncidentID     func(childComplexity int) int
+		IncidentNumber func(childComplexity int) int
+		Kind           func(childComplexity int) int
+		LinkID         func(childComplexity int) int
+		Missed         func(childComplexity int) int
+		System         func(childComplexity int) int
+		Text           func(childComplexity int) int
 	}
 
 	System struct {
-		Active    func(childComplexity int) int
-		Connector func(childComplexity int) int
-		Desk      func(childComplexity int) int
-		ID        func(childComplexity int) int
-		Key       func(childComplexity int) int
-		Name      func(childComplexity int) int
-		Paused    func(childComplexity int) int
-		URL       func(childComplexity int) int
+		Active      func(childComplexity int) int
+		Connector   func(childComplexity int) int
+		Desk        func(childComplexity int) int
+		Health      func(childComplexity int) int
+		ID          func(childComplexity int) int
+		Key         func(childComplexity int) int
+		Name        func(childComplexity int) int
+		PauseReason func(childComplexity int) int
+		Paused      func(childComplexity int) int
+		PausedAt    func(childComplexity int) int
+		PausedBy    func(childComplexity int) int
+		URL         func(childComplexity int) int
+	}
+
+	SystemAlarm struct {
+		Kind  func(childComplexity int) int
+		Since func(childComplexity int) int
+		Text  func(childComplexity int) int
+	}
+
+	SystemFailure struct {
+		At   func(childComplexity int) int
+		Kind func(childComplexity int) int
+		Text func(childComplexity int) int
+	}
+
+	SystemHealth struct {
+		Alarms              func(childComplexity int) int
+		Breaker             func(childComplexity int) int
+		BreakerUntil        func(childComplexity int) int
+		ComparedAt          func(childComplexity int) int
+		Conflicts           func(childComplexity int) int
+		Dead                func(childComplexity int) int
+		Drift               func(childComplexity int) int
+		Echoes              func(childComplexity int) int
+		InStep              func(childComplexity int) int
+		InboxWaiting        func(childComplexity int) int
+		LanesWaiting        func(childComplexity int) int
+		LastCallAt          func(childComplexity int) int
+		LastFailure         func(childComplexity int) int
+		LastNewsAt          func(childComplexity int) int
+		LastPolledAt        func(childComplexity int) int
+		LastReadAt          func(childComplexity int) int
+		LastSentAt          func(childComplexity int) int
+		OldestUnread        func(childComplexity int) int
+		OldestUnsent        func(childComplexity int) int
+		Parked              func(childComplexity int) int
+		ParkedCalls         func(childComplexity int) int
+		ReportedAt          func(childComplexity int) int
+		Restored            func(childComplexity int) int
+		Retries             func(childComplexity int) int
+		Retrying            func(childComplexity int) int
+		SilenceAfterSeconds func(childComplexity int) int
+		Status              func(childComplexity int) int
+		Unknown             func(childComplexity int) int
+		Waiting             func(childComplexity int) int
+	}
+
+	SystemPayload struct {
+		System func(childComplexity int) int
 	}
 
 	Viewer struct {
@@ -449,6 +596,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Contact.Phone(childComplexity), true
 
+	case "DeliveriesPayload.deliveries":
+		if e.ComplexityRoot.DeliveriesPayload.Deliveries == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeliveriesPayload.Deliveries(childComplexity), true
+	case "DeliveriesPayload.more":
+		if e.ComplexityRoot.DeliveriesPayload.More == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeliveriesPayload.More(childComplexity), true
+	case "DeliveriesPayload.passedOver":
+		if e.ComplexityRoot.DeliveriesPayload.PassedOver == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DeliveriesPayload.PassedOver(childComplexity), true
+
 	case "Delivery.attempts":
 		if e.ComplexityRoot.Delivery.Attempts == nil {
 			break
@@ -467,6 +633,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Delivery.CreatedAt(childComplexity), true
+	case "Delivery.editedComment":
+		if e.ComplexityRoot.Delivery.EditedComment == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Delivery.EditedComment(childComplexity), true
 	case "Delivery.error":
 		if e.ComplexityRoot.Delivery.Error == nil {
 			break
@@ -479,6 +651,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Delivery.ErrorKind(childComplexity), true
+	case "Delivery.explanation":
+		if e.ComplexityRoot.Delivery.Explanation == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Delivery.Explanation(childComplexity), true
 	case "Delivery.id":
 		if e.ComplexityRoot.Delivery.ID == nil {
 			break
@@ -503,6 +681,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Delivery.Link(childComplexity), true
+	case "Delivery.mapping":
+		if e.ComplexityRoot.Delivery.Mapping == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Delivery.Mapping(childComplexity), true
+	case "Delivery.payload":
+		if e.ComplexityRoot.Delivery.Payload == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Delivery.Payload(childComplexity), true
 	case "Delivery.sentAt":
 		if e.ComplexityRoot.Delivery.SentAt == nil {
 			break
@@ -521,6 +711,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Delivery.State(childComplexity), true
+	case "Delivery.traceId":
+		if e.ComplexityRoot.Delivery.TraceID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Delivery.TraceID(childComplexity), true
 	case "Delivery.values":
 		if e.ComplexityRoot.Delivery.Values == nil {
 			break
@@ -592,6 +788,55 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Desk.Name(childComplexity), true
 
+	case "EntryCause.call":
+		if e.ComplexityRoot.EntryCause.Call == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EntryCause.Call(childComplexity), true
+	case "EntryCause.chain":
+		if e.ComplexityRoot.EntryCause.Chain == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EntryCause.Chain(childComplexity), true
+	case "EntryCause.delivery":
+		if e.ComplexityRoot.EntryCause.Delivery == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EntryCause.Delivery(childComplexity), true
+	case "EntryCause.entry":
+		if e.ComplexityRoot.EntryCause.Entry == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EntryCause.Entry(childComplexity), true
+	case "EntryCause.mapping":
+		if e.ComplexityRoot.EntryCause.Mapping == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EntryCause.Mapping(childComplexity), true
+	case "EntryCause.rule":
+		if e.ComplexityRoot.EntryCause.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EntryCause.Rule(childComplexity), true
+	case "EntryCause.system":
+		if e.ComplexityRoot.EntryCause.System == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EntryCause.System(childComplexity), true
+	case "EntryCause.traceId":
+		if e.ComplexityRoot.EntryCause.TraceID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EntryCause.TraceID(childComplexity), true
+
 	case "EntryDetail.name":
 		if e.ComplexityRoot.EntryDetail.Name == nil {
 			break
@@ -617,6 +862,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.EscalateIncidentPayload.Link(childComplexity), true
+
+	case "Explanation.what":
+		if e.ComplexityRoot.Explanation.What == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Explanation.What(childComplexity), true
+	case "Explanation.whatToDo":
+		if e.ComplexityRoot.Explanation.WhatToDo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Explanation.WhatToDo(childComplexity), true
 
 	case "ExternalLink.correlationId":
 		if e.ComplexityRoot.ExternalLink.CorrelationID == nil {
@@ -727,6 +985,147 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.FieldValue.Value(childComplexity), true
+
+	case "InboxConnection.edges":
+		if e.ComplexityRoot.InboxConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxConnection.Edges(childComplexity), true
+	case "InboxConnection.nodes":
+		if e.ComplexityRoot.InboxConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxConnection.Nodes(childComplexity), true
+	case "InboxConnection.pageInfo":
+		if e.ComplexityRoot.InboxConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxConnection.PageInfo(childComplexity), true
+
+	case "InboxEdge.cursor":
+		if e.ComplexityRoot.InboxEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxEdge.Cursor(childComplexity), true
+	case "InboxEdge.node":
+		if e.ComplexityRoot.InboxEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxEdge.Node(childComplexity), true
+
+	case "InboxItem.attempts":
+		if e.ComplexityRoot.InboxItem.Attempts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.Attempts(childComplexity), true
+	case "InboxItem.body":
+		if e.ComplexityRoot.InboxItem.Body == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.Body(childComplexity), true
+	case "InboxItem.callId":
+		if e.ComplexityRoot.InboxItem.CallID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.CallID(childComplexity), true
+	case "InboxItem.contentType":
+		if e.ComplexityRoot.InboxItem.ContentType == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.ContentType(childComplexity), true
+	case "InboxItem.dueAt":
+		if e.ComplexityRoot.InboxItem.DueAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.DueAt(childComplexity), true
+	case "InboxItem.duplicateOf":
+		if e.ComplexityRoot.InboxItem.DuplicateOf == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.DuplicateOf(childComplexity), true
+	case "InboxItem.entries":
+		if e.ComplexityRoot.InboxItem.Entries == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.Entries(childComplexity), true
+	case "InboxItem.externalId":
+		if e.ComplexityRoot.InboxItem.ExternalID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.ExternalID(childComplexity), true
+	case "InboxItem.externalNumber":
+		if e.ComplexityRoot.InboxItem.ExternalNumber == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.ExternalNumber(childComplexity), true
+	case "InboxItem.id":
+		if e.ComplexityRoot.InboxItem.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.ID(childComplexity), true
+	case "InboxItem.link":
+		if e.ComplexityRoot.InboxItem.Link == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.Link(childComplexity), true
+	case "InboxItem.reason":
+		if e.ComplexityRoot.InboxItem.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.Reason(childComplexity), true
+	case "InboxItem.receivedAt":
+		if e.ComplexityRoot.InboxItem.ReceivedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.ReceivedAt(childComplexity), true
+	case "InboxItem.settledAt":
+		if e.ComplexityRoot.InboxItem.SettledAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.SettledAt(childComplexity), true
+	case "InboxItem.source":
+		if e.ComplexityRoot.InboxItem.Source == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.Source(childComplexity), true
+	case "InboxItem.state":
+		if e.ComplexityRoot.InboxItem.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.State(childComplexity), true
+	case "InboxItem.system":
+		if e.ComplexityRoot.InboxItem.System == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.System(childComplexity), true
+	case "InboxItem.traceId":
+		if e.ComplexityRoot.InboxItem.TraceID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InboxItem.TraceID(childComplexity), true
 
 	case "Incident.assignee":
 		if e.ComplexityRoot.Incident.Assignee == nil {
@@ -1007,6 +1406,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.LedgerEntry.At(childComplexity), true
+	case "LedgerEntry.cause":
+		if e.ComplexityRoot.LedgerEntry.Cause == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LedgerEntry.Cause(childComplexity), true
 	case "LedgerEntry.changes":
 		if e.ComplexityRoot.LedgerEntry.Changes == nil {
 			break
@@ -1049,6 +1454,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.LedgerEntry.Link(childComplexity), true
+	case "LedgerEntry.text":
+		if e.ComplexityRoot.LedgerEntry.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.LedgerEntry.Text(childComplexity), true
 	case "LedgerEntry.traceId":
 		if e.ComplexityRoot.LedgerEntry.TraceID == nil {
 			break
@@ -1166,6 +1577,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CloseIncident(childComplexity, args["input"].(model.CloseIncidentInput)), true
+	case "Mutation.editDelivery":
+		if e.ComplexityRoot.Mutation.EditDelivery == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_editDelivery_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.EditDelivery(childComplexity, args["input"].(model.EditDeliveryInput)), true
 	case "Mutation.escalateIncident":
 		if e.ComplexityRoot.Mutation.EscalateIncident == nil {
 			break
@@ -1188,6 +1610,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.HoldIncident(childComplexity, args["input"].(model.HoldIncidentInput)), true
+	case "Mutation.pauseSystem":
+		if e.ComplexityRoot.Mutation.PauseSystem == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_pauseSystem_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.PauseSystem(childComplexity, args["input"].(model.PauseSystemInput)), true
 	case "Mutation.reopenIncident":
 		if e.ComplexityRoot.Mutation.ReopenIncident == nil {
 			break
@@ -1199,6 +1632,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ReopenIncident(childComplexity, args["input"].(model.ReopenIncidentInput)), true
+	case "Mutation.replayInbox":
+		if e.ComplexityRoot.Mutation.ReplayInbox == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_replayInbox_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ReplayInbox(childComplexity, args["input"].(model.ReplayInboxInput)), true
 	case "Mutation.reportIncident":
 		if e.ComplexityRoot.Mutation.ReportIncident == nil {
 			break
@@ -1232,6 +1676,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ResumeIncident(childComplexity, args["input"].(model.ResumeIncidentInput)), true
+	case "Mutation.resumeSystem":
+		if e.ComplexityRoot.Mutation.ResumeSystem == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_resumeSystem_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ResumeSystem(childComplexity, args["input"].(model.ResumeSystemInput)), true
+	case "Mutation.retryDeliveries":
+		if e.ComplexityRoot.Mutation.RetryDeliveries == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_retryDeliveries_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RetryDeliveries(childComplexity, args["input"].(model.RetryDeliveriesInput)), true
 	case "Mutation.retryDelivery":
 		if e.ComplexityRoot.Mutation.RetryDelivery == nil {
 			break
@@ -1243,6 +1709,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RetryDelivery(childComplexity, args["input"].(model.RetryDeliveryInput)), true
+	case "Mutation.skipDeliveries":
+		if e.ComplexityRoot.Mutation.SkipDeliveries == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_skipDeliveries_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SkipDeliveries(childComplexity, args["input"].(model.SkipDeliveriesInput)), true
 	case "Mutation.skipDelivery":
 		if e.ComplexityRoot.Mutation.SkipDelivery == nil {
 			break
@@ -1346,6 +1823,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Deliveries(childComplexity, args["filter"].(*model.DeliveryFilter), args["first"].(*int32), args["after"].(*string), args["last"].(*int32), args["before"].(*string)), true
+	case "Query.inbox":
+		if e.ComplexityRoot.Query.Inbox == nil {
+			break
+		}
+
+		args, err := ec.field_Query_inbox_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Inbox(childComplexity, args["filter"].(*model.InboxFilter), args["first"].(*int32), args["after"].(*string), args["last"].(*int32), args["before"].(*string)), true
 	case "Query.incident":
 		if e.ComplexityRoot.Query.Incident == nil {
 			break
@@ -1421,6 +1909,32 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Query.Viewer(childComplexity), true
 
+	case "ReplayInboxPayload.replayed":
+		if e.ComplexityRoot.ReplayInboxPayload.Replayed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReplayInboxPayload.Replayed(childComplexity), true
+
+	case "ReplayedItem.as":
+		if e.ComplexityRoot.ReplayedItem.As == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReplayedItem.As(childComplexity), true
+	case "ReplayedItem.item":
+		if e.ComplexityRoot.ReplayedItem.Item == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReplayedItem.Item(childComplexity), true
+	case "ReplayedItem.reason":
+		if e.ComplexityRoot.ReplayedItem.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReplayedItem.Reason(childComplexity), true
+
 	case "ReportIncidentPayload.incident":
 		if e.ComplexityRoot.ReportIncidentPayload.Incident == nil {
 			break
@@ -1445,6 +1959,84 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.IncidentChanged(childComplexity, args["filter"].(*model.IncidentChangedFilter), args["after"].(*string)), true
+	case "Subscription.syncActivity":
+		if e.ComplexityRoot.Subscription.SyncActivity == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_syncActivity_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.SyncActivity(childComplexity, args["filter"].(*model.SyncActivityFilter)), true
+
+	case "SyncActivity.at":
+		if e.ComplexityRoot.SyncActivity.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SyncActivity.At(childComplexity), true
+	case "SyncActivity.deliveryId":
+		if e.ComplexityRoot.SyncActivity.DeliveryID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SyncActivity.DeliveryID(childComplexity), true
+	case "SyncActivity.entry":
+		if e.ComplexityRoot.SyncActivity.Entry == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SyncActivity.Entry(childComplexity), true
+	case "SyncActivity.error":
+		if e.ComplexityRoot.SyncActivity.Error == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SyncActivity.Error(childComplexity), true
+	case "SyncActivity.incidentId":
+		if e.ComplexityRoot.SyncActivity.IncidentID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SyncActivity.IncidentID(childComplexity), true
+	case "SyncActivity.incidentNumber":
+		if e.ComplexityRoot.SyncActivity.IncidentNumber == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SyncActivity.IncidentNumber(childComplexity), true
+	case "SyncActivity.kind":
+		if e.ComplexityRoot.SyncActivity.Kind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SyncActivity.Kind(childComplexity), true
+	case "SyncActivity.linkId":
+		if e.ComplexityRoot.SyncActivity.LinkID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SyncActivity.LinkID(childComplexity), true
+	case "SyncActivity.missed":
+		if e.ComplexityRoot.SyncActivity.Missed == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SyncActivity.Missed(childComplexity), true
+	case "SyncActivity.system":
+		if e.ComplexityRoot.SyncActivity.System == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SyncActivity.System(childComplexity), true
+	case "SyncActivity.text":
+		if e.ComplexityRoot.SyncActivity.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SyncActivity.Text(childComplexity), true
 
 	case "System.active":
 		if e.ComplexityRoot.System.Active == nil {
@@ -1464,6 +2056,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.System.Desk(childComplexity), true
+	case "System.health":
+		if e.ComplexityRoot.System.Health == nil {
+			break
+		}
+
+		return e.ComplexityRoot.System.Health(childComplexity), true
 	case "System.id":
 		if e.ComplexityRoot.System.ID == nil {
 			break
@@ -1482,18 +2080,256 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.System.Name(childComplexity), true
+	case "System.pauseReason":
+		if e.ComplexityRoot.System.PauseReason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.System.PauseReason(childComplexity), true
 	case "System.paused":
 		if e.ComplexityRoot.System.Paused == nil {
 			break
 		}
 
 		return e.ComplexityRoot.System.Paused(childComplexity), true
+	case "System.pausedAt":
+		if e.ComplexityRoot.System.PausedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.System.PausedAt(childComplexity), true
+	case "System.pausedBy":
+		if e.ComplexityRoot.System.PausedBy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.System.PausedBy(childComplexity), true
 	case "System.url":
 		if e.ComplexityRoot.System.URL == nil {
 			break
 		}
 
 		return e.ComplexityRoot.System.URL(childComplexity), true
+
+	case "SystemAlarm.kind":
+		if e.ComplexityRoot.SystemAlarm.Kind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemAlarm.Kind(childComplexity), true
+	case "SystemAlarm.since":
+		if e.ComplexityRoot.SystemAlarm.Since == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemAlarm.Since(childComplexity), true
+	case "SystemAlarm.text":
+		if e.ComplexityRoot.SystemAlarm.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemAlarm.Text(childComplexity), true
+
+	case "SystemFailure.at":
+		if e.ComplexityRoot.SystemFailure.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemFailure.At(childComplexity), true
+	case "SystemFailure.kind":
+		if e.ComplexityRoot.SystemFailure.Kind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemFailure.Kind(childComplexity), true
+	case "SystemFailure.text":
+		if e.ComplexityRoot.SystemFailure.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemFailure.Text(childComplexity), true
+
+	case "SystemHealth.alarms":
+		if e.ComplexityRoot.SystemHealth.Alarms == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Alarms(childComplexity), true
+	case "SystemHealth.breaker":
+		if e.ComplexityRoot.SystemHealth.Breaker == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Breaker(childComplexity), true
+	case "SystemHealth.breakerUntil":
+		if e.ComplexityRoot.SystemHealth.BreakerUntil == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.BreakerUntil(childComplexity), true
+	case "SystemHealth.comparedAt":
+		if e.ComplexityRoot.SystemHealth.ComparedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.ComparedAt(childComplexity), true
+	case "SystemHealth.conflicts":
+		if e.ComplexityRoot.SystemHealth.Conflicts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Conflicts(childComplexity), true
+	case "SystemHealth.dead":
+		if e.ComplexityRoot.SystemHealth.Dead == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Dead(childComplexity), true
+	case "SystemHealth.drift":
+		if e.ComplexityRoot.SystemHealth.Drift == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Drift(childComplexity), true
+	case "SystemHealth.echoes":
+		if e.ComplexityRoot.SystemHealth.Echoes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Echoes(childComplexity), true
+	case "SystemHealth.inStep":
+		if e.ComplexityRoot.SystemHealth.InStep == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.InStep(childComplexity), true
+	case "SystemHealth.inboxWaiting":
+		if e.ComplexityRoot.SystemHealth.InboxWaiting == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.InboxWaiting(childComplexity), true
+	case "SystemHealth.lanesWaiting":
+		if e.ComplexityRoot.SystemHealth.LanesWaiting == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.LanesWaiting(childComplexity), true
+	case "SystemHealth.lastCallAt":
+		if e.ComplexityRoot.SystemHealth.LastCallAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.LastCallAt(childComplexity), true
+	case "SystemHealth.lastFailure":
+		if e.ComplexityRoot.SystemHealth.LastFailure == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.LastFailure(childComplexity), true
+	case "SystemHealth.lastNewsAt":
+		if e.ComplexityRoot.SystemHealth.LastNewsAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.LastNewsAt(childComplexity), true
+	case "SystemHealth.lastPolledAt":
+		if e.ComplexityRoot.SystemHealth.LastPolledAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.LastPolledAt(childComplexity), true
+	case "SystemHealth.lastReadAt":
+		if e.ComplexityRoot.SystemHealth.LastReadAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.LastReadAt(childComplexity), true
+	case "SystemHealth.lastSentAt":
+		if e.ComplexityRoot.SystemHealth.LastSentAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.LastSentAt(childComplexity), true
+	case "SystemHealth.oldestUnread":
+		if e.ComplexityRoot.SystemHealth.OldestUnread == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.OldestUnread(childComplexity), true
+	case "SystemHealth.oldestUnsent":
+		if e.ComplexityRoot.SystemHealth.OldestUnsent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.OldestUnsent(childComplexity), true
+	case "SystemHealth.parked":
+		if e.ComplexityRoot.SystemHealth.Parked == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Parked(childComplexity), true
+	case "SystemHealth.parkedCalls":
+		if e.ComplexityRoot.SystemHealth.ParkedCalls == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.ParkedCalls(childComplexity), true
+	case "SystemHealth.reportedAt":
+		if e.ComplexityRoot.SystemHealth.ReportedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.ReportedAt(childComplexity), true
+	case "SystemHealth.restored":
+		if e.ComplexityRoot.SystemHealth.Restored == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Restored(childComplexity), true
+	case "SystemHealth.retries":
+		if e.ComplexityRoot.SystemHealth.Retries == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Retries(childComplexity), true
+	case "SystemHealth.retrying":
+		if e.ComplexityRoot.SystemHealth.Retrying == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Retrying(childComplexity), true
+	case "SystemHealth.silenceAfterSeconds":
+		if e.ComplexityRoot.SystemHealth.SilenceAfterSeconds == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.SilenceAfterSeconds(childComplexity), true
+	case "SystemHealth.status":
+		if e.ComplexityRoot.SystemHealth.Status == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Status(childComplexity), true
+	case "SystemHealth.unknown":
+		if e.ComplexityRoot.SystemHealth.Unknown == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Unknown(childComplexity), true
+	case "SystemHealth.waiting":
+		if e.ComplexityRoot.SystemHealth.Waiting == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemHealth.Waiting(childComplexity), true
+
+	case "SystemPayload.system":
+		if e.ComplexityRoot.SystemPayload.System == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SystemPayload.System(childComplexity), true
 
 	case "Viewer.desk":
 		if e.ComplexityRoot.Viewer.Desk == nil {
@@ -1554,19 +2390,29 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputCancelIncidentInput,
 		ec.unmarshalInputCloseIncidentInput,
 		ec.unmarshalInputContactInput,
+		ec.unmarshalInputDeadLetterFilter,
 		ec.unmarshalInputDeliveryFilter,
+		ec.unmarshalInputEditDeliveryInput,
 		ec.unmarshalInputEscalateIncidentInput,
+		ec.unmarshalInputFieldValueInput,
 		ec.unmarshalInputHoldIncidentInput,
+		ec.unmarshalInputInboxFilter,
 		ec.unmarshalInputIncidentChangedFilter,
 		ec.unmarshalInputIncidentFilter,
 		ec.unmarshalInputIncidentOrder,
 		ec.unmarshalInputLedgerFilter,
+		ec.unmarshalInputPauseSystemInput,
 		ec.unmarshalInputReopenIncidentInput,
+		ec.unmarshalInputReplayInboxInput,
 		ec.unmarshalInputReportIncidentInput,
 		ec.unmarshalInputResolveIncidentInput,
 		ec.unmarshalInputResumeIncidentInput,
+		ec.unmarshalInputResumeSystemInput,
+		ec.unmarshalInputRetryDeliveriesInput,
 		ec.unmarshalInputRetryDeliveryInput,
+		ec.unmarshalInputSkipDeliveriesInput,
 		ec.unmarshalInputSkipDeliveryInput,
+		ec.unmarshalInputSyncActivityFilter,
 		ec.unmarshalInputUpdateIncidentInput,
 	)
 	first := true
@@ -1702,6 +2548,120 @@ enum Visibility {
   PUBLIC
   "The desk and its vendors only: a work note."
   INTERNAL
+}
+`, BuiltIn: false},
+	{Name: "../../schema/inbox.graphql", Input: `extend type Query {
+  "What vendors sent and what polls found, as it came, newest first. For the desk only, FORBIDDEN otherwise. first and last are 1 to 100, 20 when neither is given."
+  inbox(
+    "Which; all that the viewer may see when left out."
+    filter: InboxFilter
+    "How many from the newest, or after the cursor."
+    first: Int
+    "Only what follows this cursor."
+    after: String
+    "How many from the oldest, or before the cursor. Not together with first."
+    last: Int
+    "Only what stands before this cursor."
+    before: String
+  ): InboxConnection!
+}
+
+"Which part of the inbox. Parts that are left out ask nothing; all others must hold together."
+input InboxFilter {
+  "Only from the systems with these keys."
+  systems: [String!]
+  "Only in one of these states."
+  states: [InboxState!]
+  "Only what came in one of these ways."
+  sources: [InboxSource!]
+  "Only about this link."
+  link: ID
+  "Only about the ticket with this number, or with this id at the vendor."
+  ticket: String
+}
+
+"A page of the inbox."
+type InboxConnection {
+  "The items with their cursors."
+  edges: [InboxEdge!]!
+  "The items alone."
+  nodes: [InboxItem!]!
+  "Where the page stands."
+  pageInfo: PageInfo!
+}
+
+"An item on a page."
+type InboxEdge {
+  "Opaque place of this item in the list."
+  cursor: String!
+  "The item."
+  node: InboxItem!
+}
+
+"A vendor's call, or a poll's finding, about one ticket. It is a hint: the ticket itself is read before anything is believed."
+type InboxItem implements Node {
+  "Opaque id."
+  id: ID!
+  "The system that it came from."
+  system: System!
+  "In which way it came."
+  source: InboxSource!
+  "What became of it."
+  state: InboxState!
+  "Why it is parked, ignored, a duplicate or waits; null when there is nothing to say."
+  reason: String
+  "The vendor's id of the ticket that it is about; null when it names none."
+  externalId: String
+  "The number of the ticket that it is about; null when it names none."
+  externalNumber: String
+  "The vendor's own id of the call; null where it sends none."
+  callId: String
+  "The body as it came, with what looks like secrets taken out. For administrators only, null otherwise, and when there is none or it was put away by age."
+  body: String
+  "The kind of body, as the vendor named it; null when there is none."
+  contentType: String
+  "How often it was tried in vain."
+  attempts: Int!
+  "How many entries of the ledger it led to."
+  entries: Int!
+  "The item that this one repeats or replays, otherwise null."
+  duplicateOf: ID
+  "The link that it was about; null while that is unknown, and for tickets that are nobody's here."
+  link: ExternalLink
+  "When it came."
+  receivedAt: DateTime!
+  "When it is tried next; null unless it waits."
+  dueAt: DateTime
+  "When it was done with; null before."
+  settledAt: DateTime
+  "The trace that its news went on in, for the operators' tools; null when none was kept."
+  traceId: String
+}
+
+"In which way something came in."
+enum InboxSource {
+  "The vendor called."
+  WEBHOOK
+  "A poll found that the ticket had changed."
+  POLL
+  "A person had it acted upon again."
+  REPLAY
+  "A comparison found a difference."
+  RECONCILE
+}
+
+"What became of something that came in."
+enum InboxState {
+  "It waits to be acted upon."
+  WAITING
+  "The ticket was read."
+  DONE
+  "It is about nothing that concerns the hub."
+  IGNORED
+  "It was not understood, or failed too often: a person replays it after mending."
+  PARKED
+  "The same came before."
+  DUPLICATE
 }
 `, BuiltIn: false},
 	{Name: "../../schema/incident.graphql", Input: `extend type Query {
@@ -1988,6 +2948,14 @@ input LedgerFilter {
   organisation: ID
   "Only of these kinds."
   kinds: [EntryKind!]
+  "Only those that came from, or are about, a ticket in one of the systems with these keys."
+  systems: [String!]
+  "Only those made by one of these sorts of author."
+  actors: [ActorKind!]
+  "Only those made at this time or later."
+  since: DateTime
+  "Only those made before this time."
+  until: DateTime
 }
 
 "A page of entries."
@@ -2020,6 +2988,8 @@ type LedgerEntry implements Node {
   visibility: Visibility!
   "Who made the change."
   actor: Actor!
+  "What it tells, in a plain sentence."
+  text: String!
   "What changed, field by field; empty unless fields changed."
   changes: [FieldChange!]!
   "What else is worth knowing, by kind, for example a parked field's reason. Null for requesters."
@@ -2034,6 +3004,28 @@ type LedgerEntry implements Node {
   at: DateTime!
   "The trace of the request or exchange that made it, for the operators' tools. Null for requesters, and when none was kept."
   traceId: String
+  "How it came to be: what set it off, by which rule and which mapping. Null for requesters."
+  cause: EntryCause
+}
+
+"How an entry came to be."
+type EntryCause {
+  "The chain in plain sentences, what came first first. The last one is the entry's own text."
+  chain: [String!]!
+  "The external system whose ticket it came from or is about; null for what concerns the hub alone."
+  system: System
+  "The rule that decided, for example of a conflict; null when nothing had to be decided."
+  rule: String
+  "The version of the mapping by which the vendor's words were translated; null when none were."
+  mapping: String
+  "The trace that runs through the whole chain; null when none was kept."
+  traceId: String
+  "The first entry on this incident in the same trace, for example the change whose delivery this entry tells of; null when this entry is the first."
+  entry: LedgerEntry
+  "The delivery that the entry speaks of; null when it speaks of none."
+  delivery: Delivery
+  "The vendor's call, or the poll's finding, that brought the news; null for what did not come from a vendor, and when it is no longer kept."
+  call: InboxItem
 }
 
 "Who made a change."
@@ -2094,12 +3086,24 @@ enum EntryKind {
   FIELD_PARKED
   "A parked field travels again."
   FIELD_FREED
+  "A person decided a conflict, or both sides came to the same by themselves."
+  CONFLICT_RESOLVED
+  "A field went to and fro too often and is left alone until a person frees it."
+  FIELD_STOPPED
   "A delivery was given up and holds those behind it."
   DELIVERY_FAILED
   "A person sent a given-up delivery again."
   DELIVERY_RETRIED
   "A person gave a delivery up for good."
   DELIVERY_SKIPPED
+  "A person changed what a given-up delivery says: detail keeps what it said before."
+  DELIVERY_EDITED
+  "A further ticket stands in the vendor's system for the same link."
+  DUPLICATE_FOUND
+  "The further ticket was closed."
+  DUPLICATE_CLOSED
+  "A comparison with the vendor found a difference and mended it: detail lists it."
+  RECONCILED
 }
 `, BuiltIn: false},
 	{Name: "../../schema/link.graphql", Input: `extend type Query {
@@ -2187,6 +3191,8 @@ input DeliveryFilter {
   system: String
   "Only of this incident."
   incident: ID
+  "Only those whose last attempt met one of these failures, for example rejected. The words are those of Delivery.errorKind."
+  errorKinds: [String!]
 }
 
 "A page of deliveries, newest first."
@@ -2223,8 +3229,18 @@ type Delivery implements Node {
   error: String
   "The fields that it writes, with their values in the hub's words; empty for a comment."
   values: [FieldValue!]!
+  "How it stands and what a person can do about it, in plain words."
+  explanation: Explanation!
+  "What is or would be sent, in the vendor's own words, as JSON, with personal data and secrets taken out. For administrators only, null otherwise, and while the system is not in the settings."
+  payload: String
   "The comment that it carries; null unless kind is COMMENT or the comment is not the viewer's to read."
   comment: Comment
+  "The text that the vendor gets instead of the comment's own, after editDelivery; null otherwise."
+  editedComment: String
+  "The version of the mapping that translated it last; null before the first time."
+  mapping: String
+  "The trace of the change that it carries, for the operators' tools; null when none was kept."
+  traceId: String
   "The ticket that it goes to."
   link: ExternalLink!
   "The incident that it is about."
@@ -2237,6 +3253,14 @@ type Delivery implements Node {
   sentAt: DateTime
   "When it was delivered or skipped; null before."
   settledAt: DateTime
+}
+
+"How something stands, for people."
+type Explanation {
+  "What has happened, in whole sentences."
+  what: String!
+  "What a person can do; null when nobody has to do anything."
+  whatToDo: String
 }
 
 "A field with its value in the hub's words."
@@ -2362,6 +3386,45 @@ type Mutation {
     "The delivery."
     input: SkipDeliveryInput!
   ): DeliveryPayload!
+  """
+  Changes what a DEAD delivery says to its vendor, keeping its place among those of its ticket; the incident itself stays as it is. What it
+  said before is kept in the ledger. For administrators only; INVALID_TRANSITION when it is not DEAD.
+  """
+  editDelivery(
+    "What it is to say."
+    input: EditDeliveryInput!
+  ): DeliveryPayload!
+  "Sends all DEAD deliveries again that the filter finds, the oldest first; those behind each follow in order. For the desk only."
+  retryDeliveries(
+    "Which."
+    input: RetryDeliveriesInput!
+  ): DeliveriesPayload!
+  "Gives all DEAD deliveries up for good that the filter finds: their vendors never hear of those changes. For administrators only."
+  skipDeliveries(
+    "Which."
+    input: SkipDeliveriesInput!
+  ): DeliveriesPayload!
+  """
+  Stops all exchange with a system: deliveries and what comes in are kept and wait, and nothing is read or polled. For administrators of
+  the desk that owns it only. Pausing a paused system changes only the reason.
+  """
+  pauseSystem(
+    "Which, and why."
+    input: PauseSystemInput!
+  ): SystemPayload!
+  "Takes up all exchange with a paused system where it was stopped. For administrators of the desk that owns it only; resuming one that is not paused changes nothing."
+  resumeSystem(
+    "Which."
+    input: ResumeSystemInput!
+  ): SystemPayload!
+  """
+  Has what vendors sent acted upon again, after whatever was wrong has been mended: the named ones, or the parked ones that a
+  filter finds. Replaying what waits already makes nothing twice. For the desk only.
+  """
+  replayInbox(
+    "Which."
+    input: ReplayInboxInput!
+  ): ReplayInboxPayload!
 }
 
 "What somebody says about new trouble. Texts are plain; one-line texts hold at most 400 bytes unless stated."
@@ -2600,12 +3663,122 @@ type EscalateIncidentPayload {
 input RetryDeliveryInput {
   "The delivery."
   deliveryId: ID!
+  "The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT."
+  idempotencyKey: String
 }
 
 "The delivery to give up."
 input SkipDeliveryInput {
   "The delivery."
   deliveryId: ID!
+  "The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT."
+  idempotencyKey: String
+}
+
+"What a given-up delivery is to say instead."
+input EditDeliveryInput {
+  "The delivery."
+  deliveryId: ID!
+  "New values, for one that opens or updates a ticket. Fields that are not named stay as they are."
+  values: [FieldValueInput!]
+  "The text that this vendor gets, for one that carries a comment. The comment itself stays as it is."
+  comment: String
+  "Send it again at once. With false it stays given up until it is retried or skipped."
+  retry: Boolean! = true
+  "The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT."
+  idempotencyKey: String
+}
+
+"A field with its new value in the hub's words."
+input FieldValueInput {
+  "The field, for example priority. Delivery.values lists them."
+  field: String!
+  "The value, for example P2; null or left out empties the field."
+  value: String
+  "Take the field out, so that this delivery does not speak of it."
+  leaveOut: Boolean! = false
+}
+
+"Which given-up deliveries. Parts that are left out ask nothing; all others must hold together."
+input DeadLetterFilter {
+  "Only to the system with this key."
+  system: String
+  "Only of this incident."
+  incident: ID
+  "Only those given up after one of these failures, for example rejected. The words are those of Delivery.errorKind."
+  errorKinds: [String!]
+}
+
+"The given-up deliveries to send again."
+input RetryDeliveriesInput {
+  "Which; left out, all that the viewer may see."
+  filter: DeadLetterFilter
+}
+
+"The given-up deliveries to give up for good."
+input SkipDeliveriesInput {
+  "Which. It must not be empty: giving up everything is not done by leaving something out."
+  filter: DeadLetterFilter!
+}
+
+"What a decision about many deliveries leaves."
+type DeliveriesPayload {
+  "Those that were decided on, the oldest first; 500 at most in one call."
+  deliveries: [Delivery!]!
+  "How many somebody else had decided on meanwhile."
+  passedOver: Int!
+  "True when there are more: call again."
+  more: Boolean!
+}
+
+"The system to pause."
+input PauseSystemInput {
+  "The system's key, for example btls-servicenow."
+  system: String!
+  "Why, on one line; colleagues read it."
+  reason: String
+}
+
+"The system to resume."
+input ResumeSystemInput {
+  "The system's key, for example btls-servicenow."
+  system: String!
+}
+
+"What a decision about a system leaves."
+type SystemPayload {
+  "The system after the decision."
+  system: System!
+}
+
+"What of the inbox is to be acted upon again."
+input ReplayInboxInput {
+  "Exactly these, whatever their state; 1,000 at most."
+  ids: [ID!]
+  "Parked ones of the system with this key. Left out together with ids, parked ones of every system."
+  system: String
+  "Only parked ones that came in at this time or later."
+  since: DateTime
+  "Only parked ones that came in before this time."
+  until: DateTime
+  "How many parked ones, the oldest first; 1 to 1,000."
+  most: Int! = 1000
+}
+
+"What became of what was replayed."
+type ReplayInboxPayload {
+  "Each that was found, the oldest first. What is not there, or not the viewer's to see, is left out."
+  replayed: [ReplayedItem!]!
+}
+
+"One that was replayed."
+type ReplayedItem {
+  "The one that was named, as it stands now."
+  item: InboxItem!
+  "Those that are acted upon now in its place; empty when it is still not understood."
+  as: [ID!]!
+  "Why it is still parked; null when it is acted upon."
+  reason: String
 }
 
 "What a decision about a delivery leaves."
@@ -2710,6 +3883,82 @@ type Subscription {
     "The cursor of the last change that the client has, or a page's feedCursor."
     after: String
   ): IncidentChange!
+  """
+  What goes on between the hub and vendors, live and without resume: what was missed is missed. Ledger entries about vendors' tickets
+  are those of all hubs; exchanges, calls, polls, reads and breakers are those of the hub that this connection goes to, so with several hubs
+  behind one address another connection may show others. For the desk only, FORBIDDEN otherwise. A client that reads too slowly is told in missed
+  how much it was not shown.
+  """
+  syncActivity(
+    "Which; all that the viewer may see when left out."
+    filter: SyncActivityFilter
+  ): SyncActivity!
+}
+
+"Which activity. Parts that are left out ask nothing; all others must hold together."
+input SyncActivityFilter {
+  "Only with the systems with these keys."
+  systems: [String!]
+  "Only about this incident."
+  incident: ID
+  "Only of these kinds."
+  kinds: [SyncActivityKind!]
+  "True: only what failed."
+  failures: Boolean
+}
+
+"One moment between the hub and a vendor."
+type SyncActivity {
+  "When it was."
+  at: DateTime!
+  "What it was about."
+  kind: SyncActivityKind!
+  "The system; null when the entry is about no system that the viewer may know."
+  system: System
+  "What happened, in a plain sentence."
+  text: String!
+  "What failed, in the vendor's words where it gave any; null when nothing did."
+  error: String
+  "The incident; null for what concerns the system as a whole."
+  incidentId: ID
+  "The incident's number; null for what concerns the system as a whole."
+  incidentNumber: String
+  "The link; null for what concerns the system as a whole."
+  linkId: ID
+  "The delivery; null when there is none."
+  deliveryId: ID
+  "The entry of the ledger; null unless kind is ENTRY."
+  entry: LedgerEntry
+  "How many moments before this one were not shown because the client reads too slowly."
+  missed: Int!
+}
+
+"What a moment between the hub and a vendor was about."
+enum SyncActivityKind {
+  "A delivery is about to be carried."
+  EXCHANGE_BEGUN
+  "The vendor has a delivery."
+  EXCHANGE_ENDED
+  "A delivery goes again later, is being asked after, or was given up."
+  EXCHANGE_FAILED
+  "The vendor called."
+  HOOK_CAME
+  "The vendor was asked for news, and answered."
+  POLL_ENDED
+  "The vendor was asked for news, and did not answer well."
+  POLL_FAILED
+  "A ticket was read and taken in."
+  TICKET_READ
+  "A ticket could not be read."
+  READ_FAILED
+  "A quiet vendor was asked whether it is there, and answered."
+  CHECKED
+  "A quiet vendor was asked whether it is there, and did not answer well."
+  CHECK_FAILED
+  "Calls were suspended, tried again, or resumed."
+  BREAKER_MOVED
+  "An entry about a vendor's ticket was written to the ledger: opened, changed, conflict, parked, given up, mended."
+  ENTRY
 }
 
 "Which changes. Parts that are left out ask nothing; all others must hold together."
@@ -2769,8 +4018,160 @@ type System implements Node {
   url: String
   "False when it left the settings: its links stay, nothing is sent or read any more."
   active: Boolean!
-  "True while somebody has paused it: deliveries wait."
+  "True while somebody has paused it: deliveries wait, and nothing is read."
   paused: Boolean!
+  "Since when it is paused, otherwise null."
+  pausedAt: DateTime
+  "Who paused it. Null for requesters, and while it is not paused."
+  pausedBy: String
+  "Why it was paused. Null for requesters, and when no reason was given."
+  pauseReason: String
+  "How the exchange with it does. Null for requesters. Counts are of the viewer's organisations."
+  health: SystemHealth
+}
+
+"How the exchange with a system does, as the hubs saw it within the last seconds."
+type SystemHealth {
+  "The sum in a word."
+  status: SystemStatus!
+  "True only when status is IN_STEP."
+  inStep: Boolean!
+  "What is not as it should be, the most pressing first; empty when all is well."
+  alarms: [SystemAlarm!]!
+  "When the vendor last took a delivery; null before the first time."
+  lastSentAt: DateTime
+  "When the vendor last answered a read, a poll or a check; null before the first time."
+  lastReadAt: DateTime
+  "When it last answered a poll; null before the first time."
+  lastPolledAt: DateTime
+  "When it last told something new; null before the first time."
+  lastNewsAt: DateTime
+  "When it last called; null before the first time."
+  lastCallAt: DateTime
+  "The last failure of any kind, whether or not things went well since; null when there was none."
+  lastFailure: SystemFailure
+  "When the oldest change was made that the vendor has yet to hear of; null when nothing waits."
+  oldestUnsent: DateTime
+  "When the oldest call or finding came in that waits to be acted upon; null when nothing waits."
+  oldestUnread: DateTime
+  "Tickets with something to be sent. Counts of what waits look at 20,000 tickets at most: one that reaches it means at least so many."
+  lanesWaiting: Int!
+  "Deliveries that wait or are under way."
+  waiting: Int!
+  "Tickets whose next delivery has failed and is tried again."
+  retrying: Int!
+  "Deliveries that were given up and wait for a person."
+  dead: Int!
+  "Deliveries whose outcome is unknown and is being asked after."
+  unknown: Int!
+  "Fields of tickets that wait for a person."
+  parked: Int!
+  "Calls that came in and were not understood."
+  parkedCalls: Int!
+  "Calls and findings that wait to be acted upon, 20,000 at most."
+  inboxWaiting: Int!
+  "Conflicts that wait for a decision."
+  conflicts: Int!
+  "Differences that the last comparison found and did not mend."
+  drift: Int!
+  "When the last comparison of all its tickets began; null before the first one."
+  comparedAt: DateTime
+  "Whether calls pass; null while no hub has told."
+  breaker: BreakerState
+  "When an open breaker lets a call try again; null otherwise."
+  breakerUntil: DateTime
+  "Reads that found nothing but what the hub had written or knew, since it was first looked after."
+  echoes: Int!
+  "Changes that only a poll brought although the vendor should have called."
+  restored: Int!
+  "Exchanges that had to be made again."
+  retries: Int!
+  "No news for so many seconds is an alarm; null when it never is."
+  silenceAfterSeconds: Int
+  "When a hub last reported any of this; null before the first time."
+  reportedAt: DateTime
+}
+
+"A system's state in a word, the most pressing first."
+enum SystemStatus {
+  "It left the settings: nothing is sent or read any more."
+  RETIRED
+  "A person has paused it."
+  PAUSED
+  "A way to it does not work: the last write, poll or read failed, or calls are suspended."
+  FAILING
+  "Nothing went both ways yet, or nobody has heard from it for ten minutes: it may be well, but nobody knows."
+  UNPROVEN
+  "Both ways work, and something waits for a person."
+  NEEDS_YOU
+  "Both ways work, and something has waited for longer than a minute."
+  CATCHING_UP
+  "Both ways worked when they were last used, the vendor has answered within ten minutes, and nothing waits."
+  IN_STEP
+}
+
+"Something about a system that is not as it should be."
+type SystemAlarm {
+  "What it is about."
+  kind: SystemAlarmKind!
+  "What is wrong and what can be done, in plain sentences."
+  text: String!
+  "Since when; null while unknown."
+  since: DateTime
+}
+
+"What an alarm about a system is about."
+enum SystemAlarmKind {
+  "The last change did not get through."
+  SEND_FAILS
+  "The last read or check was not answered."
+  READ_FAILS
+  "The last poll was not answered."
+  POLL_FAILS
+  "It failed so often that only single calls try whether it is back."
+  BREAKER_OPEN
+  "No hub has spoken of it for two minutes."
+  NO_HUB
+  "It has not answered anything for ten minutes."
+  NOT_REACHED
+  "Nothing was ever sent to it with success."
+  NEVER_USED
+  "The oldest change waits for longer than ten minutes."
+  BACKLOG
+  "It has told nothing new for longer than its silence_after setting."
+  NO_NEWS
+  "Deliveries were given up."
+  DEAD_LETTERS
+  "Lost answers have not been cleared up for longer than ten minutes."
+  UNKNOWN_OUTCOMES
+  "Fields of tickets wait for a person."
+  PARKED_FIELDS
+  "Calls that came in were not understood."
+  PARKED_CALLS
+  "Conflicts wait for a decision."
+  CONFLICTS
+  "A comparison found differences that are not mended."
+  DRIFT
+}
+
+"A failed call to a system."
+type SystemFailure {
+  "When it was."
+  at: DateTime!
+  "What sort of failure, in the words of Delivery.errorKind."
+  kind: String!
+  "What was said of it, in the vendor's words where it gave any."
+  text: String!
+}
+
+"Whether calls to a vendor pass."
+enum BreakerState {
+  "They pass."
+  CLOSED
+  "None passes: too many failed in a row."
+  OPEN
+  "One passes, to try whether the vendor is back."
+  HALF_OPEN
 }
 `, BuiltIn: false},
 	{Name: "../../schema/viewer.graphql", Input: `"The signed-in person or program behind a request."
@@ -2882,6 +4283,18 @@ func (ec *executionContext) childFields_Contact(ctx context.Context, field graph
 	return nil, fmt.Errorf("no field named %q was found under type Contact", field.Name)
 }
 
+func (ec *executionContext) childFields_DeliveriesPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "deliveries":
+		return ec.fieldContext_DeliveriesPayload_deliveries(ctx, field)
+	case "passedOver":
+		return ec.fieldContext_DeliveriesPayload_passedOver(ctx, field)
+	case "more":
+		return ec.fieldContext_DeliveriesPayload_more(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DeliveriesPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_Delivery(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -2898,8 +4311,18 @@ func (ec *executionContext) childFields_Delivery(ctx context.Context, field grap
 		return ec.fieldContext_Delivery_error(ctx, field)
 	case "values":
 		return ec.fieldContext_Delivery_values(ctx, field)
+	case "explanation":
+		return ec.fieldContext_Delivery_explanation(ctx, field)
+	case "payload":
+		return ec.fieldContext_Delivery_payload(ctx, field)
 	case "comment":
 		return ec.fieldContext_Delivery_comment(ctx, field)
+	case "editedComment":
+		return ec.fieldContext_Delivery_editedComment(ctx, field)
+	case "mapping":
+		return ec.fieldContext_Delivery_mapping(ctx, field)
+	case "traceId":
+		return ec.fieldContext_Delivery_traceId(ctx, field)
 	case "link":
 		return ec.fieldContext_Delivery_link(ctx, field)
 	case "incident":
@@ -2958,6 +4381,28 @@ func (ec *executionContext) childFields_Desk(ctx context.Context, field graphql.
 	return nil, fmt.Errorf("no field named %q was found under type Desk", field.Name)
 }
 
+func (ec *executionContext) childFields_EntryCause(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "chain":
+		return ec.fieldContext_EntryCause_chain(ctx, field)
+	case "system":
+		return ec.fieldContext_EntryCause_system(ctx, field)
+	case "rule":
+		return ec.fieldContext_EntryCause_rule(ctx, field)
+	case "mapping":
+		return ec.fieldContext_EntryCause_mapping(ctx, field)
+	case "traceId":
+		return ec.fieldContext_EntryCause_traceId(ctx, field)
+	case "entry":
+		return ec.fieldContext_EntryCause_entry(ctx, field)
+	case "delivery":
+		return ec.fieldContext_EntryCause_delivery(ctx, field)
+	case "call":
+		return ec.fieldContext_EntryCause_call(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EntryCause", field.Name)
+}
+
 func (ec *executionContext) childFields_EntryDetail(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "name":
@@ -2976,6 +4421,16 @@ func (ec *executionContext) childFields_EscalateIncidentPayload(ctx context.Cont
 		return ec.fieldContext_EscalateIncidentPayload_incident(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type EscalateIncidentPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_Explanation(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "what":
+		return ec.fieldContext_Explanation_what(ctx, field)
+	case "whatToDo":
+		return ec.fieldContext_Explanation_whatToDo(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Explanation", field.Name)
 }
 
 func (ec *executionContext) childFields_ExternalLink(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3028,6 +4483,70 @@ func (ec *executionContext) childFields_FieldValue(ctx context.Context, field gr
 		return ec.fieldContext_FieldValue_value(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type FieldValue", field.Name)
+}
+
+func (ec *executionContext) childFields_InboxConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_InboxConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_InboxConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_InboxConnection_pageInfo(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type InboxConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_InboxEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_InboxEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_InboxEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type InboxEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_InboxItem(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_InboxItem_id(ctx, field)
+	case "system":
+		return ec.fieldContext_InboxItem_system(ctx, field)
+	case "source":
+		return ec.fieldContext_InboxItem_source(ctx, field)
+	case "state":
+		return ec.fieldContext_InboxItem_state(ctx, field)
+	case "reason":
+		return ec.fieldContext_InboxItem_reason(ctx, field)
+	case "externalId":
+		return ec.fieldContext_InboxItem_externalId(ctx, field)
+	case "externalNumber":
+		return ec.fieldContext_InboxItem_externalNumber(ctx, field)
+	case "callId":
+		return ec.fieldContext_InboxItem_callId(ctx, field)
+	case "body":
+		return ec.fieldContext_InboxItem_body(ctx, field)
+	case "contentType":
+		return ec.fieldContext_InboxItem_contentType(ctx, field)
+	case "attempts":
+		return ec.fieldContext_InboxItem_attempts(ctx, field)
+	case "entries":
+		return ec.fieldContext_InboxItem_entries(ctx, field)
+	case "duplicateOf":
+		return ec.fieldContext_InboxItem_duplicateOf(ctx, field)
+	case "link":
+		return ec.fieldContext_InboxItem_link(ctx, field)
+	case "receivedAt":
+		return ec.fieldContext_InboxItem_receivedAt(ctx, field)
+	case "dueAt":
+		return ec.fieldContext_InboxItem_dueAt(ctx, field)
+	case "settledAt":
+		return ec.fieldContext_InboxItem_settledAt(ctx, field)
+	case "traceId":
+		return ec.fieldContext_InboxItem_traceId(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type InboxItem", field.Name)
 }
 
 func (ec *executionContext) childFields_Incident(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3156,6 +4675,8 @@ func (ec *executionContext) childFields_LedgerEntry(ctx context.Context, field g
 		return ec.fieldContext_LedgerEntry_visibility(ctx, field)
 	case "actor":
 		return ec.fieldContext_LedgerEntry_actor(ctx, field)
+	case "text":
+		return ec.fieldContext_LedgerEntry_text(ctx, field)
 	case "changes":
 		return ec.fieldContext_LedgerEntry_changes(ctx, field)
 	case "detail":
@@ -3170,6 +4691,8 @@ func (ec *executionContext) childFields_LedgerEntry(ctx context.Context, field g
 		return ec.fieldContext_LedgerEntry_at(ctx, field)
 	case "traceId":
 		return ec.fieldContext_LedgerEntry_traceId(ctx, field)
+	case "cause":
+		return ec.fieldContext_LedgerEntry_cause(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type LedgerEntry", field.Name)
 }
@@ -3236,6 +4759,26 @@ func (ec *executionContext) childFields_ParkedField(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type ParkedField", field.Name)
 }
 
+func (ec *executionContext) childFields_ReplayInboxPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "replayed":
+		return ec.fieldContext_ReplayInboxPayload_replayed(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ReplayInboxPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ReplayedItem(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "item":
+		return ec.fieldContext_ReplayedItem_item(ctx, field)
+	case "as":
+		return ec.fieldContext_ReplayedItem_as(ctx, field)
+	case "reason":
+		return ec.fieldContext_ReplayedItem_reason(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ReplayedItem", field.Name)
+}
+
 func (ec *executionContext) childFields_ReportIncidentPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "incident":
@@ -3244,6 +4787,34 @@ func (ec *executionContext) childFields_ReportIncidentPayload(ctx context.Contex
 		return ec.fieldContext_ReportIncidentPayload_notifiedAddress(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ReportIncidentPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_SyncActivity(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "at":
+		return ec.fieldContext_SyncActivity_at(ctx, field)
+	case "kind":
+		return ec.fieldContext_SyncActivity_kind(ctx, field)
+	case "system":
+		return ec.fieldContext_SyncActivity_system(ctx, field)
+	case "text":
+		return ec.fieldContext_SyncActivity_text(ctx, field)
+	case "error":
+		return ec.fieldContext_SyncActivity_error(ctx, field)
+	case "incidentId":
+		return ec.fieldContext_SyncActivity_incidentId(ctx, field)
+	case "incidentNumber":
+		return ec.fieldContext_SyncActivity_incidentNumber(ctx, field)
+	case "linkId":
+		return ec.fieldContext_SyncActivity_linkId(ctx, field)
+	case "deliveryId":
+		return ec.fieldContext_SyncActivity_deliveryId(ctx, field)
+	case "entry":
+		return ec.fieldContext_SyncActivity_entry(ctx, field)
+	case "missed":
+		return ec.fieldContext_SyncActivity_missed(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SyncActivity", field.Name)
 }
 
 func (ec *executionContext) childFields_System(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3264,8 +4835,112 @@ func (ec *executionContext) childFields_System(ctx context.Context, field graphq
 		return ec.fieldContext_System_active(ctx, field)
 	case "paused":
 		return ec.fieldContext_System_paused(ctx, field)
+	case "pausedAt":
+		return ec.fieldContext_System_pausedAt(ctx, field)
+	case "pausedBy":
+		return ec.fieldContext_System_pausedBy(ctx, field)
+	case "pauseReason":
+		return ec.fieldContext_System_pauseReason(ctx, field)
+	case "health":
+		return ec.fieldContext_System_health(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type System", field.Name)
+}
+
+func (ec *executionContext) childFields_SystemAlarm(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "kind":
+		return ec.fieldContext_SystemAlarm_kind(ctx, field)
+	case "text":
+		return ec.fieldContext_SystemAlarm_text(ctx, field)
+	case "since":
+		return ec.fieldContext_SystemAlarm_since(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SystemAlarm", field.Name)
+}
+
+func (ec *executionContext) childFields_SystemFailure(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "at":
+		return ec.fieldContext_SystemFailure_at(ctx, field)
+	case "kind":
+		return ec.fieldContext_SystemFailure_kind(ctx, field)
+	case "text":
+		return ec.fieldContext_SystemFailure_text(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SystemFailure", field.Name)
+}
+
+func (ec *executionContext) childFields_SystemHealth(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "status":
+		return ec.fieldContext_SystemHealth_status(ctx, field)
+	case "inStep":
+		return ec.fieldContext_SystemHealth_inStep(ctx, field)
+	case "alarms":
+		return ec.fieldContext_SystemHealth_alarms(ctx, field)
+	case "lastSentAt":
+		return ec.fieldContext_SystemHealth_lastSentAt(ctx, field)
+	case "lastReadAt":
+		return ec.fieldContext_SystemHealth_lastReadAt(ctx, field)
+	case "lastPolledAt":
+		return ec.fieldContext_SystemHealth_lastPolledAt(ctx, field)
+	case "lastNewsAt":
+		return ec.fieldContext_SystemHealth_lastNewsAt(ctx, field)
+	case "lastCallAt":
+		return ec.fieldContext_SystemHealth_lastCallAt(ctx, field)
+	case "lastFailure":
+		return ec.fieldContext_SystemHealth_lastFailure(ctx, field)
+	case "oldestUnsent":
+		return ec.fieldContext_SystemHealth_oldestUnsent(ctx, field)
+	case "oldestUnread":
+		return ec.fieldContext_SystemHealth_oldestUnread(ctx, field)
+	case "lanesWaiting":
+		return ec.fieldContext_SystemHealth_lanesWaiting(ctx, field)
+	case "waiting":
+		return ec.fieldContext_SystemHealth_waiting(ctx, field)
+	case "retrying":
+		return ec.fieldContext_SystemHealth_retrying(ctx, field)
+	case "dead":
+		return ec.fieldContext_SystemHealth_dead(ctx, field)
+	case "unknown":
+		return ec.fieldContext_SystemHealth_unknown(ctx, field)
+	case "parked":
+		return ec.fieldContext_SystemHealth_parked(ctx, field)
+	case "parkedCalls":
+		return ec.fieldContext_SystemHealth_parkedCalls(ctx, field)
+	case "inboxWaiting":
+		return ec.fieldContext_SystemHealth_inboxWaiting(ctx, field)
+	case "conflicts":
+		return ec.fieldContext_SystemHealth_conflicts(ctx, field)
+	case "drift":
+		return ec.fieldContext_SystemHealth_drift(ctx, field)
+	case "comparedAt":
+		return ec.fieldContext_SystemHealth_comparedAt(ctx, field)
+	case "breaker":
+		return ec.fieldContext_SystemHealth_breaker(ctx, field)
+	case "breakerUntil":
+		return ec.fieldContext_SystemHealth_breakerUntil(ctx, field)
+	case "echoes":
+		return ec.fieldContext_SystemHealth_echoes(ctx, field)
+	case "restored":
+		return ec.fieldContext_SystemHealth_restored(ctx, field)
+	case "retries":
+		return ec.fieldContext_SystemHealth_retries(ctx, field)
+	case "silenceAfterSeconds":
+		return ec.fieldContext_SystemHealth_silenceAfterSeconds(ctx, field)
+	case "reportedAt":
+		return ec.fieldContext_SystemHealth_reportedAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SystemHealth", field.Name)
+}
+
+func (ec *executionContext) childFields_SystemPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "system":
+		return ec.fieldContext_SystemPayload_system(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SystemPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_Viewer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

@@ -9,6 +9,7 @@ package load
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vikstrous/dataloadgen"
@@ -27,6 +28,10 @@ type Set struct {
 	reader *ledger.Reader
 	viewer auth.Viewer
 	loader *dataloadgen.Loader[question, any]
+
+	healthOnce sync.Once
+	health     []ledger.Health
+	healthErr  error
 }
 
 // New returns an empty set for a viewer.
@@ -73,6 +78,7 @@ type Peers struct {
 	incidents     []ledger.IncidentKey
 	links         []ledger.LinkKey
 	comments      []incident.CommentID
+	entries       []ledger.Entry
 }
 
 // Set returns the set that the peers belong to.
@@ -116,6 +122,19 @@ func (s *Set) Entries(in ...ledger.Entry) *Peers {
 		p.add(k)
 		p.addLink(k, e.Link)
 		p.addComment(e.Comment)
+	}
+	p.entries = in
+	return p
+}
+
+// Inbox makes peers of rows of the inbox.
+func (s *Set) Inbox(in ...ledger.InboxRow) *Peers {
+	p := &Peers{set: s}
+	for _, r := range in {
+		if r.Organisation != 0 && !slices.Contains(p.organisations, r.Organisation) {
+			p.organisations = append(p.organisations, r.Organisation)
+		}
+		p.addLink(ledger.IncidentKey{Organisation: r.Organisation}, r.Link)
 	}
 	return p
 }

@@ -3,6 +3,8 @@ package load
 import (
 	"context"
 
+	"github.com/google/uuid"
+
 	"liaison/internal/incident"
 	"liaison/sync/ledger"
 )
@@ -58,7 +60,7 @@ type historyOf struct {
 
 func (q historyOf) ask() (ledger.Question, func() any) {
 	var found map[incident.ID][]ledger.Entry
-	return ledger.HistoryOf(q.peers.incidents, nil, q.page, &found), func() any {
+	return ledger.HistoryOf(q.peers.incidents, ledger.LineFilter{}, q.page, &found), func() any {
 		return Found[incident.ID, []ledger.Entry]{found, q.peers.set.Entries(flat(q.peers.incidents, found)...)}
 	}
 }
@@ -175,6 +177,71 @@ func (systems) ask() (ledger.Question, func() any) {
 // Systems reads every system that the viewer may see, by key. The answer is shared: do not change it.
 func (s *Set) Systems(ctx context.Context) ([]ledger.ExternalSystem, error) {
 	return get[[]ledger.ExternalSystem](ctx, s, systems{})
+}
+
+// Health reads how every system does that the viewer may see. It is read once, however many ask.
+func (s *Set) Health(ctx context.Context) ([]ledger.Health, error) {
+	s.healthOnce.Do(func() { s.healthErr = s.reader.Read(ctx, s.viewer, ledger.SystemsHealth(&s.health)...) })
+	return s.health, s.healthErr
+}
+
+type causesOf struct{ peers *Peers }
+
+func (q causesOf) ask() (ledger.Question, func() any) {
+	var found map[ledger.EntryKey]ledger.Entry
+	return ledger.CausesOf(q.peers.entries, &found), func() any {
+		all := make([]ledger.Entry, 0, len(found))
+		for _, e := range found {
+			all = append(all, e)
+		}
+		return Found[ledger.EntryKey, ledger.Entry]{found, q.peers.set.Entries(all...)}
+	}
+}
+
+// Causes reads, for each of the peers that are entries, the first entry in the same trace.
+func (p *Peers) Causes(ctx context.Context) (Found[ledger.EntryKey, ledger.Entry], error) {
+	return get[Found[ledger.EntryKey, ledger.Entry]](ctx, p.set, causesOf{p})
+}
+
+type callsOf struct{ peers *Peers }
+
+func (q callsOf) ask() (ledger.Question, func() any) {
+	var found map[ledger.VersionKey]uuid.UUID
+	return ledger.CallsOf(q.peers.entries, &found), func() any { return found }
+}
+
+// Calls reads, for each of the peers that are entries, the id of the row of the inbox that set it off.
+func (p *Peers) Calls(ctx context.Context) (map[ledger.VersionKey]uuid.UUID, error) {
+	return get[map[ledger.VersionKey]uuid.UUID](ctx, p.set, callsOf{p})
+}
+
+type inboxNamed struct{ id uuid.UUID }
+
+func (q inboxNamed) ask() (ledger.Question, func() any) {
+	var found []ledger.InboxRow
+	return ledger.InboxByID([]uuid.UUID{q.id}, &found), func() any { return found }
+}
+
+// InboxRow reads one row of the inbox; ErrNotFound when the viewer may not know of it or there is none.
+func (s *Set) InboxRow(ctx context.Context, id uuid.UUID) (ledger.InboxRow, error) {
+	all, err := get[[]ledger.InboxRow](ctx, s, inboxNamed{id})
+	return first(all, err, func(r ledger.InboxRow) bool { return r.ID == id })
+}
+
+type deliveryNamed struct {
+	set *Set
+	id  incident.DeliveryID
+}
+
+func (q deliveryNamed) ask() (ledger.Question, func() any) {
+	var found []ledger.Delivery
+	return ledger.DeliveriesByID(q.set.viewer.Organisations, []incident.DeliveryID{q.id}, &found), func() any { return found }
+}
+
+// Delivery reads one delivery; ErrNotFound when the viewer may not know of it or there is none.
+func (s *Set) Delivery(ctx context.Context, id incident.DeliveryID) (ledger.Delivery, error) {
+	all, err := get[[]ledger.Delivery](ctx, s, deliveryNamed{s, id})
+	return first(all, err, func(d ledger.Delivery) bool { return d.ID == id })
 }
 
 func flat[V any](keys []ledger.IncidentKey, found map[incident.ID][]V) []V {

@@ -3,6 +3,7 @@ package model
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"liaison/graph/load"
 	"liaison/graph/nodeid"
@@ -13,12 +14,15 @@ import (
 // System is an external system as the schema shows it.
 type System struct {
 	ledger.ExternalSystem
-	staff bool
+	set *load.Set
 }
+
+// Set returns the set of reads that the system belongs to.
+func (s *System) Set() *load.Set { return s.set }
 
 // NewSystem shows a system to a viewer.
 func NewSystem(s *load.Set, x ledger.ExternalSystem) *System {
-	return &System{ExternalSystem: x, staff: s.Viewer().Staff()}
+	return &System{ExternalSystem: x, set: s}
 }
 
 // IsNode marks what has an id.
@@ -37,10 +41,29 @@ func (s *System) Desk() *Desk {
 
 // URL is nil while unknown, and where the viewer may not know it.
 func (s *System) URL() *string {
-	if !s.staff {
+	if !s.set.Viewer().Staff() {
 		return nil
 	}
 	return optional(s.ExternalSystem.URL)
+}
+
+// PausedAt is nil while it is not paused.
+func (s *System) PausedAt() *time.Time { return moment(s.ExternalSystem.PausedAt) }
+
+// PausedBy is nil for all but staff.
+func (s *System) PausedBy() *string {
+	if !s.set.Viewer().Staff() {
+		return nil
+	}
+	return optional(s.ExternalSystem.PausedBy)
+}
+
+// PauseReason is nil for all but staff.
+func (s *System) PauseReason() *string {
+	if !s.set.Viewer().Staff() {
+		return nil
+	}
+	return optional(s.ExternalSystem.PauseReason)
 }
 
 // ExternalLink is a link as the schema shows it.
@@ -108,6 +131,20 @@ func (d *Delivery) ErrorKind() *string { return optional(d.Delivery.ErrorKind) }
 
 // Error is nil when nothing failed.
 func (d *Delivery) Error() *string { return optional(d.Delivery.Error) }
+
+// EditedComment is nil unless a person gave this vendor another text.
+func (d *Delivery) EditedComment() *string {
+	if text, edited := d.OtherText(); edited {
+		return &text
+	}
+	return nil
+}
+
+// Mapping is nil before it was translated.
+func (d *Delivery) Mapping() *string { return optional(d.Delivery.Mapping) }
+
+// TraceID is nil when none was kept.
+func (d *Delivery) TraceID() *string { return optional(traceID(d.Trace)) }
 
 // Values lists the fields in the order in which changes are told.
 func (d *Delivery) Values() []*FieldValue {

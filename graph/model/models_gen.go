@@ -11,6 +11,7 @@ import (
 
 	"liaison/internal/incident"
 	"liaison/sync/ledger"
+	"liaison/sync/pulse"
 )
 
 // Who made a change.
@@ -123,6 +124,26 @@ type ContactInput struct {
 	Email *string `json:"email,omitempty"`
 }
 
+// Which given-up deliveries. Parts that are left out ask nothing; all others must hold together.
+type DeadLetterFilter struct {
+	// Only to the system with this key.
+	System *string `json:"system,omitempty"`
+	// Only of this incident.
+	Incident *string `json:"incident,omitempty"`
+	// Only those given up after one of these failures, for example rejected. The words are those of Delivery.errorKind.
+	ErrorKinds []string `json:"errorKinds,omitempty"`
+}
+
+// What a decision about many deliveries leaves.
+type DeliveriesPayload struct {
+	// Those that were decided on, the oldest first; 500 at most in one call.
+	Deliveries []*Delivery `json:"deliveries"`
+	// How many somebody else had decided on meanwhile.
+	PassedOver int32 `json:"passedOver"`
+	// True when there are more: call again.
+	More bool `json:"more"`
+}
+
 // Which deliveries. Parts that are left out ask nothing; all others must hold together.
 type DeliveryFilter struct {
 	// Only in one of these states.
@@ -131,12 +152,48 @@ type DeliveryFilter struct {
 	System *string `json:"system,omitempty"`
 	// Only of this incident.
 	Incident *string `json:"incident,omitempty"`
+	// Only those whose last attempt met one of these failures, for example rejected. The words are those of Delivery.errorKind.
+	ErrorKinds []string `json:"errorKinds,omitempty"`
 }
 
 // What a decision about a delivery leaves.
 type DeliveryPayload struct {
 	// The delivery after the decision.
 	Delivery *Delivery `json:"delivery"`
+}
+
+// What a given-up delivery is to say instead.
+type EditDeliveryInput struct {
+	// The delivery.
+	DeliveryID string `json:"deliveryId"`
+	// New values, for one that opens or updates a ticket. Fields that are not named stay as they are.
+	Values []*FieldValueInput `json:"values,omitempty"`
+	// The text that this vendor gets, for one that carries a comment. The comment itself stays as it is.
+	Comment *string `json:"comment,omitempty"`
+	// Send it again at once. With false it stays given up until it is retried or skipped.
+	Retry bool `json:"retry"`
+	// The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
+}
+
+// How an entry came to be.
+type EntryCause struct {
+	// The chain in plain sentences, what came first first. The last one is the entry's own text.
+	Chain []string `json:"chain"`
+	// The external system whose ticket it came from or is about; null for what concerns the hub alone.
+	System *System `json:"system,omitempty"`
+	// The rule that decided, for example of a conflict; null when nothing had to be decided.
+	Rule *string `json:"rule,omitempty"`
+	// The version of the mapping by which the vendor's words were translated; null when none were.
+	Mapping *string `json:"mapping,omitempty"`
+	// The trace that runs through the whole chain; null when none was kept.
+	TraceID *string `json:"traceId,omitempty"`
+	// The first entry on this incident in the same trace, for example the change whose delivery this entry tells of; null when this entry is the first.
+	Entry *LedgerEntry `json:"entry,omitempty"`
+	// The delivery that the entry speaks of; null when it speaks of none.
+	Delivery *Delivery `json:"delivery,omitempty"`
+	// The vendor's call, or the poll's finding, that brought the news; null for what did not come from a vendor, and when it is no longer kept.
+	Call *InboxItem `json:"call,omitempty"`
 }
 
 // A named piece of what an entry tells beyond its changes.
@@ -171,6 +228,14 @@ type EscalateIncidentPayload struct {
 	Incident *Incident `json:"incident"`
 }
 
+// How something stands, for people.
+type Explanation struct {
+	// What has happened, in whole sentences.
+	What string `json:"what"`
+	// What a person can do; null when nobody has to do anything.
+	WhatToDo *string `json:"whatToDo,omitempty"`
+}
+
 // A field before and after a change, in the hub's words.
 type FieldChange struct {
 	// The field, for example state. A state carries its hold reason, as in ON_HOLD/AWAITING_VENDOR.
@@ -189,6 +254,16 @@ type FieldValue struct {
 	Value *string `json:"value,omitempty"`
 }
 
+// A field with its new value in the hub's words.
+type FieldValueInput struct {
+	// The field, for example priority. Delivery.values lists them.
+	Field string `json:"field"`
+	// The value, for example P2; null or left out empties the field.
+	Value *string `json:"value,omitempty"`
+	// Take the field out, so that this delivery does not speak of it.
+	LeaveOut bool `json:"leaveOut"`
+}
+
 // Why an incident waits.
 type HoldIncidentInput struct {
 	// The incident.
@@ -201,6 +276,20 @@ type HoldIncidentInput struct {
 	ExpectedVersion *int32 `json:"expectedVersion,omitempty"`
 	// The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT.
 	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
+}
+
+// Which part of the inbox. Parts that are left out ask nothing; all others must hold together.
+type InboxFilter struct {
+	// Only from the systems with these keys.
+	Systems []string `json:"systems,omitempty"`
+	// Only in one of these states.
+	States []ledger.InboxState `json:"states,omitempty"`
+	// Only what came in one of these ways.
+	Sources []ledger.InboxSource `json:"sources,omitempty"`
+	// Only about this link.
+	Link *string `json:"link,omitempty"`
+	// Only about the ticket with this number, or with this id at the vendor.
+	Ticket *string `json:"ticket,omitempty"`
 }
 
 // Which changes. Parts that are left out ask nothing; all others must hold together.
@@ -257,6 +346,14 @@ type LedgerFilter struct {
 	Organisation *string `json:"organisation,omitempty"`
 	// Only of these kinds.
 	Kinds []ledger.Kind `json:"kinds,omitempty"`
+	// Only those that came from, or are about, a ticket in one of the systems with these keys.
+	Systems []string `json:"systems,omitempty"`
+	// Only those made by one of these sorts of author.
+	Actors []ledger.ActorKind `json:"actors,omitempty"`
+	// Only those made at this time or later.
+	Since *time.Time `json:"since,omitempty"`
+	// Only those made before this time.
+	Until *time.Time `json:"until,omitempty"`
 }
 
 // What can be done. Each mutation takes one input and returns a payload. Expected failures are errors with a
@@ -272,6 +369,14 @@ type ParkedField struct {
 	Reason string `json:"reason"`
 }
 
+// The system to pause.
+type PauseSystemInput struct {
+	// The system's key, for example btls-servicenow.
+	System string `json:"system"`
+	// Why, on one line; colleagues read it.
+	Reason *string `json:"reason,omitempty"`
+}
+
 // What can be asked. Everybody sees the incidents of the organisations that the sign-in allows, and nothing else:
 // what exists but may not be known answers NOT_FOUND, exactly like what does not exist.
 type Query struct {
@@ -285,6 +390,36 @@ type ReopenIncidentInput struct {
 	ExpectedVersion *int32 `json:"expectedVersion,omitempty"`
 	// The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT.
 	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
+}
+
+// What of the inbox is to be acted upon again.
+type ReplayInboxInput struct {
+	// Exactly these, whatever their state; 1,000 at most.
+	Ids []string `json:"ids,omitempty"`
+	// Parked ones of the system with this key. Left out together with ids, parked ones of every system.
+	System *string `json:"system,omitempty"`
+	// Only parked ones that came in at this time or later.
+	Since *time.Time `json:"since,omitempty"`
+	// Only parked ones that came in before this time.
+	Until *time.Time `json:"until,omitempty"`
+	// How many parked ones, the oldest first; 1 to 1,000.
+	Most int32 `json:"most"`
+}
+
+// What became of what was replayed.
+type ReplayInboxPayload struct {
+	// Each that was found, the oldest first. What is not there, or not the viewer's to see, is left out.
+	Replayed []*ReplayedItem `json:"replayed"`
+}
+
+// One that was replayed.
+type ReplayedItem struct {
+	// The one that was named, as it stands now.
+	Item *InboxItem `json:"item"`
+	// Those that are acted upon now in its place; empty when it is still not understood.
+	As []string `json:"as"`
+	// Why it is still parked; null when it is acted upon.
+	Reason *string `json:"reason,omitempty"`
 }
 
 // What somebody says about new trouble. Texts are plain; one-line texts hold at most 400 bytes unless stated.
@@ -345,20 +480,80 @@ type ResumeIncidentInput struct {
 	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
+// The system to resume.
+type ResumeSystemInput struct {
+	// The system's key, for example btls-servicenow.
+	System string `json:"system"`
+}
+
+// The given-up deliveries to send again.
+type RetryDeliveriesInput struct {
+	// Which; left out, all that the viewer may see.
+	Filter *DeadLetterFilter `json:"filter,omitempty"`
+}
+
 // The delivery to send again.
 type RetryDeliveryInput struct {
 	// The delivery.
 	DeliveryID string `json:"deliveryId"`
+	// The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
+}
+
+// The given-up deliveries to give up for good.
+type SkipDeliveriesInput struct {
+	// Which. It must not be empty: giving up everything is not done by leaving something out.
+	Filter *DeadLetterFilter `json:"filter"`
 }
 
 // The delivery to give up.
 type SkipDeliveryInput struct {
 	// The delivery.
 	DeliveryID string `json:"deliveryId"`
+	// The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // What can be followed live, over WebSocket (graphql-transport-ws, graphql-ws) or server-sent events.
 type Subscription struct {
+}
+
+// Which activity. Parts that are left out ask nothing; all others must hold together.
+type SyncActivityFilter struct {
+	// Only with the systems with these keys.
+	Systems []string `json:"systems,omitempty"`
+	// Only about this incident.
+	Incident *string `json:"incident,omitempty"`
+	// Only of these kinds.
+	Kinds []pulse.Kind `json:"kinds,omitempty"`
+	// True: only what failed.
+	Failures *bool `json:"failures,omitempty"`
+}
+
+// Something about a system that is not as it should be.
+type SystemAlarm struct {
+	// What it is about.
+	Kind pulse.AlarmKind `json:"kind"`
+	// What is wrong and what can be done, in plain sentences.
+	Text string `json:"text"`
+	// Since when; null while unknown.
+	Since *time.Time `json:"since,omitempty"`
+}
+
+// A failed call to a system.
+type SystemFailure struct {
+	// When it was.
+	At time.Time `json:"at"`
+	// What sort of failure, in the words of Delivery.errorKind.
+	Kind string `json:"kind"`
+	// What was said of it, in the vendor's words where it gave any.
+	Text string `json:"text"`
+}
+
+// What a decision about a system leaves.
+type SystemPayload struct {
+	// The system after the decision.
+	System *System `json:"system"`
 }
 
 // New values. What is left out stays as it is.
@@ -377,6 +572,67 @@ type UpdateIncidentInput struct {
 	ExpectedVersion *int32 `json:"expectedVersion,omitempty"`
 	// The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT.
 	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
+}
+
+// Whether calls to a vendor pass.
+type BreakerState string
+
+const (
+	// They pass.
+	BreakerStateClosed BreakerState = "CLOSED"
+	// None passes: too many failed in a row.
+	BreakerStateOpen BreakerState = "OPEN"
+	// One passes, to try whether the vendor is back.
+	BreakerStateHalfOpen BreakerState = "HALF_OPEN"
+)
+
+var AllBreakerState = []BreakerState{
+	BreakerStateClosed,
+	BreakerStateOpen,
+	BreakerStateHalfOpen,
+}
+
+func (e BreakerState) IsValid() bool {
+	switch e {
+	case BreakerStateClosed, BreakerStateOpen, BreakerStateHalfOpen:
+		return true
+	}
+	return false
+}
+
+func (e BreakerState) String() string {
+	return string(e)
+}
+
+func (e *BreakerState) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = BreakerState(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid BreakerState", str)
+	}
+	return nil
+}
+
+func (e BreakerState) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *BreakerState) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e BreakerState) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
 }
 
 // What sort of news a change is.

@@ -13,6 +13,7 @@ import (
 	"liaison/internal/auth"
 	"liaison/internal/incident"
 	"liaison/sync/ledger"
+	"liaison/sync/pulse"
 )
 
 // BadValue says what is wrong with a value that a client sent, and what to send instead.
@@ -121,6 +122,38 @@ func MarshalActorKind(v ledger.ActorKind) graphql.Marshaler { return word(v) }
 // UnmarshalActorKind reads an ActorKind.
 func UnmarshalActorKind(v any) (ledger.ActorKind, error) {
 	return parse(v, []ledger.ActorKind{ledger.Person, ledger.System, ledger.Hub})
+}
+
+// MarshalSystemStatus writes a SystemStatus.
+func MarshalSystemStatus(v pulse.Status) graphql.Marshaler { return word(v) }
+
+// UnmarshalSystemStatus reads a SystemStatus.
+func UnmarshalSystemStatus(v any) (pulse.Status, error) { return parse(v, pulse.Statuses()) }
+
+// MarshalSystemAlarmKind writes a SystemAlarmKind.
+func MarshalSystemAlarmKind(v pulse.AlarmKind) graphql.Marshaler { return word(v) }
+
+// UnmarshalSystemAlarmKind reads a SystemAlarmKind.
+func UnmarshalSystemAlarmKind(v any) (pulse.AlarmKind, error) { return parse(v, pulse.AlarmKinds()) }
+
+// MarshalSyncActivityKind writes a SyncActivityKind.
+func MarshalSyncActivityKind(v pulse.Kind) graphql.Marshaler { return word(v) }
+
+// UnmarshalSyncActivityKind reads a SyncActivityKind.
+func UnmarshalSyncActivityKind(v any) (pulse.Kind, error) { return parse(v, SyncActivityKinds()) }
+
+// MarshalInboxState writes an InboxState.
+func MarshalInboxState(v ledger.InboxState) graphql.Marshaler { return word(v) }
+
+// UnmarshalInboxState reads an InboxState.
+func UnmarshalInboxState(v any) (ledger.InboxState, error) { return parse(v, ledger.InboxStates()) }
+
+// MarshalInboxSource writes an InboxSource.
+func MarshalInboxSource(v ledger.InboxSource) graphql.Marshaler { return word(v) }
+
+// UnmarshalInboxSource reads an InboxSource.
+func UnmarshalInboxSource(v any) (ledger.InboxSource, error) {
+	return parse(v, ledger.InboxSources())
 }
 
 // MarshalRole writes a Role.

@@ -31,9 +31,13 @@ const (
 	Organisation Kind = "Organisation"
 	Desk         Kind = "Desk"
 	System       Kind = "System"
+	InboxItem    Kind = "InboxItem"
+	Conflict     Kind = "Conflict"
 )
 
-var kinds = map[Kind]bool{Incident: true, Comment: true, ExternalLink: true, Delivery: true, LedgerEntry: true, Organisation: true, Desk: true, System: true}
+var kinds = map[Kind]bool{
+	Incident: true, Comment: true, ExternalLink: true, Delivery: true, LedgerEntry: true, Organisation: true, Desk: true, System: true, InboxItem: true, Conflict: true,
+}
 
 // ErrMalformed is returned for text that no hub ever gave out as an id.
 var ErrMalformed = errors.New("this is no id; use one exactly as an earlier answer gave it")

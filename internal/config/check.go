@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 var (
@@ -37,6 +38,7 @@ func (c *checker) check() {
 	c.url("telemetry.otlp_endpoint", c.cfg.Telemetry.OTLPEndpoint, false)
 	c.dataDir()
 	c.databaseURL()
+	c.nightly()
 
 	desks := c.keys("desks", len(c.cfg.Desks), func(i int) (string, string) { return c.cfg.Desks[i].Key, c.cfg.Desks[i].Name })
 	organisations := c.keys("organisations", len(c.cfg.Organisations), func(i int) (string, string) {
@@ -334,6 +336,31 @@ func (c *checker) webhook(path string, w Webhook) {
 		c.required(path+".secret", true)
 	}
 	c.secret(path+".secret", w.Secret)
+	c.secret(path+".previous_secret", w.PreviousSecret)
+	if w.Secret.IsZero() && !w.PreviousSecret.IsZero() && !c.failedUnder(path+".secret") {
+		c.at(path+".previous_secret", "stands without a secret that follows it", "set webhook.secret, and remove this one when the system uses it")
+	}
+	if !headerPattern.MatchString(w.IDHeader) && !c.failed[path+".id_header"] {
+		c.at(path+".id_header", "wants the name of a request header, not "+quote(w.IDHeader), example(path+".id_header"))
+	}
+	switch {
+	case w.TimestampHeader == "" || c.failed[path+".timestamp_header"]:
+	case !headerPattern.MatchString(w.TimestampHeader):
+		c.at(path+".timestamp_header", "wants the name of a request header, not "+quote(w.TimestampHeader), example(path+".timestamp_header"))
+	case w.Signature != SignatureHMACSHA256 && !c.failed[path+".signature"]:
+		c.at(path+".timestamp_header", "means nothing without a signature that covers it", "set signature: hmac-sha256, or remove it")
+	}
+}
+
+// nightly checks the time of day.
+func (c *checker) nightly() {
+	const path = "reconcile.at"
+	if c.cfg.Reconcile.At == "" || c.failed[path] {
+		return
+	}
+	if _, err := time.Parse("15:04", c.cfg.Reconcile.At); err != nil {
+		c.at(path, "wants a time of day such as 02:30, not "+quote(c.cfg.Reconcile.At), "leave it empty for never")
+	}
 }
 
 func (c *checker) tokens(desks, organisations []string) {

@@ -8,10 +8,13 @@ type Config struct {
 	AllowRemote   bool           `yaml:"allow_remote"`
 	PublicURL     string         `yaml:"public_url"`
 	DataDir       string         `yaml:"data_dir"`
+	DrainTimeout  time.Duration  `yaml:"drain_timeout"`
 	Database      Database       `yaml:"database"`
 	Log           Log            `yaml:"log"`
 	Telemetry     Telemetry      `yaml:"telemetry"`
 	Limits        Limits         `yaml:"limits"`
+	Inbox         Inbox          `yaml:"inbox"`
+	Reconcile     Reconcile      `yaml:"reconcile"`
 	Desks         []Desk         `yaml:"desks"`
 	Organisations []Organisation `yaml:"organisations"`
 	Systems       []System       `yaml:"systems"`
@@ -55,6 +58,20 @@ type Limits struct {
 	QueryTokens      int `yaml:"query_tokens"`
 }
 
+// Inbox says how long what vendors sent is kept. Rows that wait or are parked are kept whatever their age.
+type Inbox struct {
+	BodyDays int `yaml:"body_days"`
+	RowDays  int `yaml:"row_days"`
+}
+
+// Reconcile is the nightly comparison of every link with its vendor's ticket.
+type Reconcile struct {
+	At                string `yaml:"at"` // HH:MM by the machine's clock and zone; empty: never
+	Requests          int    `yaml:"requests"`
+	RequestsPerMinute int    `yaml:"requests_per_minute"`
+	Mend              bool   `yaml:"mend"`
+}
+
 // Desk is a support provider that serves organisations.
 type Desk struct {
 	Key  string `yaml:"key"`
@@ -83,6 +100,7 @@ type System struct {
 	Timeout       time.Duration     `yaml:"timeout"`
 	Concurrency   int               `yaml:"concurrency"`
 	Rate          float64           `yaml:"rate"`     // requests a second; 0: no limit
+	SilenceAfter  time.Duration     `yaml:"silence_after"` // no news for this long is an alarm; 0: never
 	Mapping       string            `yaml:"mapping"`  // absolute after Load; empty: the connector's default only
 	Settings      map[string]string `yaml:"settings"` // the connector's own
 }
@@ -131,9 +149,12 @@ const (
 
 // Webhook is how a system calls the hub. It is off while Secret is unset.
 type Webhook struct {
-	Secret    Secret    `yaml:"secret"`
-	Header    string    `yaml:"header"`
-	Signature Signature `yaml:"signature"`
+	Secret          Secret    `yaml:"secret"`
+	PreviousSecret  Secret    `yaml:"previous_secret"` // accepted as well while the vendor changes to a new one
+	Header          string    `yaml:"header"`
+	Signature       Signature `yaml:"signature"`
+	TimestampHeader string    `yaml:"timestamp_header"` // empty: calls carry no signed time
+	IDHeader        string    `yaml:"id_header"`        // the vendor's own id of a call, by which repeats are known
 }
 
 // Poll is how the hub asks a system for what changed.
@@ -167,9 +188,10 @@ type Token struct {
 // of lists start empty, those of systems from DefaultSystem.
 func Default() *Config {
 	return &Config{
-		Addr:     "127.0.0.1:8080",
-		Database: Database{AppConnections: 20, SystemConnections: 20},
-		Log:      Log{Level: "info", Format: LogText},
+		Addr:         "127.0.0.1:8080",
+		DrainTimeout: 20 * time.Second,
+		Database:     Database{AppConnections: 20, SystemConnections: 20},
+		Log:          Log{Level: "info", Format: LogText},
 		Limits: Limits{
 			// ServiceNow cuts short_description at 160 characters in silence, so a longer title could not be kept equal.
 			TitleChars:       160,
@@ -180,16 +202,20 @@ func Default() *Config {
 			// Validation is quadratic in the document's size; 2,000 tokens stayed below 0.4 s.
 			QueryTokens: 2_000,
 		},
+		Inbox:     Inbox{BodyDays: 30, RowDays: 400},
+		Reconcile: Reconcile{At: "02:30", Requests: 20_000, RequestsPerMinute: 120},
 	}
 }
 
 // DefaultSystem returns what a system has unless its settings say otherwise.
 func DefaultSystem() System {
 	return System{
-		Webhook:     Webhook{Header: "X-Liaison-Webhook", Signature: SignatureNone},
+		Webhook:     Webhook{Header: "X-Liaison-Webhook", Signature: SignatureNone, IDHeader: "webhook-id"},
 		Poll:        Poll{Interval: 30 * time.Second, Overlap: 2 * time.Minute},
 		Timeout:     30 * time.Second,
 		Concurrency: 4,
+		// A weekend and a bank holiday are no reason to wake anybody.
+		SilenceAfter: 96 * time.Hour,
 	}
 }
 

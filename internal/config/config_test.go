@@ -125,6 +125,8 @@ limits:
   body_bytes: 65536
   webhook_bytes: 65537
   query_tokens: 900
+inbox: {body_days: 10, row_days: 100}
+reconcile: {at: "03:15", requests: 500, requests_per_minute: 30, mend: true}
 desks:
   - {key: btls, name: BTLS}
 organisations:
@@ -138,7 +140,7 @@ systems:
     organisations: [north]
     url: https://example.service-now.com
     auth: {basic: {user: liaison, password: {env: PASSWORD}}}
-    webhook: {secret: {env: HOOK}, header: X-Signature, signature: hmac-sha256}
+    webhook: {secret: {env: HOOK}, previous_secret: {env: PASSWORD}, header: X-Signature, signature: hmac-sha256, timestamp_header: X-Time, id_header: X-Call}
     poll: {interval: 45s, overlap: 3m}
     settle_window: 10m
     timeout: 12s
@@ -210,7 +212,9 @@ func TestEverySettingIsReadAndRoundTrips(t *testing.T) {
 		Key: "snow", Name: "ServiceNow", Connector: "servicenow", Desk: "btls", Organisations: []string{"north"},
 		URL:     "https://example.service-now.com",
 		Auth:    Auth{Basic: &Basic{User: "liaison", Password: FromEnv("PASSWORD")}},
-		Webhook: Webhook{Secret: FromEnv("HOOK"), Header: "X-Signature", Signature: SignatureHMACSHA256},
+		Webhook: Webhook{
+			Secret: FromEnv("HOOK"), PreviousSecret: FromEnv("PASSWORD"), Header: "X-Signature", Signature: SignatureHMACSHA256, TimestampHeader: "X-Time", IDHeader: "X-Call",
+		},
 		Poll:    Poll{Interval: 45 * time.Second, Overlap: 3 * time.Minute}, SettleWindow: 10 * time.Minute, Timeout: 12 * time.Second,
 		Concurrency: 2, Rate: 2.5, Mapping: filepath.Join(dir, "own.yaml"),
 		Settings: map[string]string{"assignment_group": "Service Desk", "page_size": "100", "active": "true"},

@@ -43,7 +43,7 @@ func TestEachErrorNamesPlaceProblemAndRemedy(t *testing.T) {
 		{"not settings", "§- a\n", `liaison.yaml:@: the file is not a list of settings; write one setting a line, such as "addr: 127.0.0.1:8080"`},
 		{"two documents", "addr: 127.0.0.1:1\n§---\naddr: 127.0.0.1:2\n", `liaison.yaml:@: a second YAML document begins here; keep one document and remove the "---" before the others`},
 		{"alias", "log: &l {level: info}\ntelemetry: §*l\n", `liaison.yaml:@: telemetry: is a YAML alias (*name), which settings do not take; write the value out`},
-		{"merge", "§x: &l {level: info}\nlog: {§<<: *l}\n", "liaison.yaml:@: x: unknown setting; known are addr, allow_remote, public_url, data_dir, database, log, telemetry, limits, desks, organisations, systems, tokens\n" +
+		{"merge", "§x: &l {level: info}\nlog: {§<<: *l}\n", "liaison.yaml:@: x: unknown setting; known are addr, allow_remote, public_url, data_dir, drain_timeout, database, log, telemetry, limits, inbox, reconcile, desks, organisations, systems, tokens\n" +
 			`liaison.yaml:@: log: has a key that is not a plain word; write name: value`},
 		{"unknown anchor is not shown", "log: {}\naddr: §*hunter2\n", `liaison.yaml:@: not valid YAML: a value begins with an asterisk, which YAML reads as an alias; put the value in quotes`},
 		{"tag", "addr: §!env X\n", `liaison.yaml:@: addr: has a YAML tag ("!env"); write the value without it`},
@@ -58,7 +58,7 @@ func TestEachErrorNamesPlaceProblemAndRemedy(t *testing.T) {
 		{"unknown key in a list", system(goodAuth + ", §pol: {interval: 30s}"), `liaison.yaml:@: systems[0].pol: unknown setting; did you mean "poll"?`},
 		{"unknown key, far", "log: {§zzzzzzzz: 1}\n", `liaison.yaml:@: log.zzzzzzzz: unknown setting; known are level, format`},
 		{"dotted key", "§log.level: info\n", `liaison.yaml:@: ["log.level"]: unknown setting; write "level:" below "log:", indented`},
-		{"control character in key", "§\"a\\e[31m\\n\": 1\n", `liaison.yaml:@: ["a\x1b[31m\n"]: unknown setting; known are addr, allow_remote, public_url, data_dir, database, log, telemetry, limits, desks, organisations, systems, tokens`},
+		{"control character in key", "§\"a\\e[31m\\n\": 1\n", `liaison.yaml:@: ["a\x1b[31m\n"]: unknown setting; known are addr, allow_remote, public_url, data_dir, drain_timeout, database, log, telemetry, limits, inbox, reconcile, desks, organisations, systems, tokens`},
 		{"unknown key without value", "§adr:\n", `liaison.yaml:@: adr: unknown setting; did you mean "addr"?`},
 		{"duplicate key", "addr: 127.0.0.1:1\nlog: {}\n§addr: 127.0.0.1:2\n", `liaison.yaml:@: addr: is set twice, first in line 1; keep one of them`},
 
@@ -137,6 +137,10 @@ func TestEachErrorNamesPlaceProblemAndRemedy(t *testing.T) {
 		{"password grant without user", system("auth: {oauth2: §{token_url: 'http://h/t', grant: password, client_id: i, client_secret: {env: TOKEN}, password: {env: TOKEN}}}"), `liaison.yaml:@: systems[0].auth.oauth2.user: is missing; for example liaison`},
 		{"signature without secret", system(goodAuth + ", webhook: §{signature: hmac-sha256}"), `liaison.yaml:@: systems[0].webhook.secret: is missing; for example {env: SERVICENOW_WEBHOOK_SECRET}`},
 		{"header", system(goodAuth + ", webhook: {secret: {env: HOOK}, header: §'X Y'}"), `liaison.yaml:@: systems[0].webhook.header: wants the name of a request header, not "X Y"; for example X-Liaison-Webhook`},
+		{"former secret alone", system(goodAuth + ", webhook: {previous_secret: §{env: HOOK}}"), `liaison.yaml:@: systems[0].webhook.previous_secret: stands without a secret that follows it; set webhook.secret, and remove this one when the system uses it`},
+		{"id header", system(goodAuth + ", webhook: {secret: {env: HOOK}, id_header: §'X Y'}"), `liaison.yaml:@: systems[0].webhook.id_header: wants the name of a request header, not "X Y"; for example webhook-id`},
+		{"time without signature", system(goodAuth + ", webhook: {secret: {env: HOOK}, timestamp_header: §X-Time}"), `liaison.yaml:@: systems[0].webhook.timestamp_header: means nothing without a signature that covers it; set signature: hmac-sha256, or remove it`},
+		{"time of day", "reconcile: {at: §half past two}\n", `liaison.yaml:@: reconcile.at: wants a time of day such as 02:30, not "half past two"; leave it empty for never`},
 
 		// Sign-ins.
 		{"both places", badToken("name: A, organisation: north, desk: btls, roles: [requester]"), `liaison.yaml:@: tokens[0]: names both an organisation and a desk; keep organisation for a requester, desk for an agent`},

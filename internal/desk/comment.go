@@ -26,10 +26,7 @@ func (d *Desk) Comment(ctx context.Context, v auth.Viewer, in CommentInput) (inc
 	if in.Visibility == incident.Internal && !v.Staff() {
 		return none, incident.Comment{}, &Denied{Problem: "only the desk writes work notes", Remedy: "use visibility PUBLIC"}
 	}
-	if strings.TrimSpace(in.Body) == "" {
-		return none, incident.Comment{}, refuse("body", "is empty", "write the message")
-	}
-	if err := text("body", in.Body, d.limits.CommentBytes); err != nil {
+	if err := d.message("body", in.Body); err != nil {
 		return none, incident.Comment{}, err
 	}
 	c := incident.Comment{ID: incident.NewCommentID(), Visibility: in.Visibility, Body: in.Body, Author: v.Name, At: d.now()}
@@ -47,4 +44,12 @@ func (d *Desk) Comment(ctx context.Context, v auth.Viewer, in CommentInput) (inc
 		return none, incident.Comment{}, fmt.Errorf("commenting: %w", err)
 	}
 	return done.Incident, done.Comment, nil
+}
+
+// message checks what a comment says.
+func (d *Desk) message(field, body string) error {
+	if strings.TrimSpace(body) == "" {
+		return refuse(field, "is empty", "write the message")
+	}
+	return text(field, body, d.limits.CommentBytes)
 }

@@ -35,20 +35,3 @@ func (d *Desk) Escalate(ctx context.Context, v auth.Viewer, in EscalateInput) (i
 	}
 	return done.Incident, done.Link, nil
 }
-
-// RetryDelivery sends a dead letter again; RetryDelivery of one that is settled or on its way is refused.
-func (d *Desk) RetryDelivery(ctx context.Context, v auth.Viewer, id incident.DeliveryID) (ledger.Delivery, error) {
-	if err := requireStaff(v, "retry deliveries"); err != nil {
-		return ledger.Delivery{}, err
-	}
-	return d.ledger.Retry(ctx, v, person(v), id)
-}
-
-// SkipDelivery gives a dead letter up, so that the lane goes on without it. Only an administrator may: the
-// vendor will never hear of that change.
-func (d *Desk) SkipDelivery(ctx context.Context, v auth.Viewer, id incident.DeliveryID) (ledger.Delivery, error) {
-	if err := requireAdmin(v, "skip deliveries"); err != nil {
-		return ledger.Delivery{}, err
-	}
-	return d.ledger.Skip(ctx, v, person(v), id)
-}

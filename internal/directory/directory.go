@@ -83,7 +83,7 @@ func (d *Directory) systems(ctx context.Context, q *db.Queries, c *config.Config
 	keys := []string{}
 	for _, s := range c.Systems {
 		keys = append(keys, s.Key)
-		id, err := q.PutSystem(ctx, db.PutSystemParams{Key: s.Key, Name: s.Name, Connector: s.Connector, DeskID: int64(d.Desks[s.Desk]), Url: s.URL})
+		id, err := q.PutSystem(ctx, db.PutSystemParams{Key: s.Key, Name: s.Name, Connector: s.Connector, DeskID: int64(d.Desks[s.Desk]), Url: s.URL, SilenceSeconds: s.SilenceAfter.Seconds()})
 		if err != nil {
 			return fmt.Errorf("system %s: %w", s.Key, err)
 		}

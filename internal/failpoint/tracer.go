@@ -3,7 +3,6 @@ package failpoint
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -54,7 +53,7 @@ func (t *Tracer) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, data pgx.Tra
 }
 
 func (t *Tracer) before(ctx context.Context, conn *pgx.Conn, names ...string) context.Context {
-	if names[0] == "begin" {
+	if conn.PgConn().TxStatus() == idle {
 		setTrail(conn, nil)
 	}
 	t.points.pass(pathTo(trailOf(conn), strings.Join(names, "+")) + " before")
@@ -67,16 +66,15 @@ func (t *Tracer) after(ctx context.Context, conn *pgx.Conn, nothing bool, err er
 		return
 	}
 	name, last := strings.Join(now.names, "+"), now.names[len(now.names)-1]
-	ends := last == "commit" || last == "rollback"
 	switch {
 	case err != nil && !errors.Is(err, pgx.ErrNoRows):
 		name += "=error"
-	case nothing && !ends && now.names[0] != "begin":
+	case nothing && last != "commit" && last != "rollback" && now.names[0] != "begin":
 		name += "=0"
 	}
 	trail := trailOf(conn)
 	switch {
-	case ends:
+	case conn.PgConn().TxStatus() == idle:
 		setTrail(conn, nil)
 	case now.names[0] != "begin": // every transaction has one
 		setTrail(conn, append(slices.Clip(trail), name))
@@ -88,6 +86,9 @@ func (t *Tracer) after(ctx context.Context, conn *pgx.Conn, nothing bool, err er
 func pathTo(trail []string, name string) string {
 	return strings.Join(slices.Compact(append(slices.Clone(trail), name)), " > ")
 }
+
+// idle is the server's word for a connection outside any transaction.
+const idle = 'I'
 
 // The trail of the running transaction lives with its connection, so it ends with it.
 const trailKey = "failpoint.trail"
@@ -115,5 +116,3 @@ func nameOf(sql string) string {
 	}
 	return word
 }
-
-func (t *Tracer) String() string { return fmt.Sprintf("fail points of %s", t.points.dir) }

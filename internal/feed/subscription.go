@@ -66,6 +66,9 @@ func (f *Feed) Subscribe(ctx context.Context, viewer auth.Viewer, options Option
 	if options.After != "" {
 		var err error
 		if s.read, err = f.sealer.openPlace(options.After); err != nil {
+			if sealedElsewhere(options.After) {
+				return nil, ErrExpired
+			}
 			return nil, err
 		}
 		if err := f.tail.resumable(ctx, s.read); err != nil {

@@ -325,7 +325,7 @@ func TestCursors(t *testing.T) {
 		"head":                      {head, nil},
 		"by position":               {h.CursorAt(1), nil},
 		"garbled":                   {"rubbish", ErrBadCursor},
-		"of another database":       {other.idleHub(Config{}).Now(), ErrBadCursor},
+		"of another database":       {other.idleHub(Config{}).Now(), ErrExpired},
 		"of another kind":           {h.Sealer().Seal("incidents", []byte("x")), ErrBadCursor},
 		"of another epoch":          {h.Sealer().sealPlace(place{uuid.New(), 1}), ErrExpired},
 		"of the future":             {h.CursorAt(2), ErrExpired},

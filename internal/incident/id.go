@@ -27,6 +27,9 @@ type LinkID struct{ uuid.UUID }
 // DeliveryID names an entry's way to one link.
 type DeliveryID struct{ uuid.UUID }
 
+// ConflictID names a field that both sides of a link changed, differently.
+type ConflictID struct{ uuid.UUID }
+
 // NewID returns a fresh, time-ordered incident id.
 func NewID() ID { return ID{newUUID()} }
 
@@ -38,6 +41,9 @@ func NewLinkID() LinkID { return LinkID{newUUID()} }
 
 // NewDeliveryID returns a fresh, time-ordered delivery id.
 func NewDeliveryID() DeliveryID { return DeliveryID{newUUID()} }
+
+// NewConflictID returns a fresh, time-ordered conflict id.
+func NewConflictID() ConflictID { return ConflictID{newUUID()} }
 
 // newUUID makes version 7 ids: rows that are written together then lie together in their indexes.
 func newUUID() uuid.UUID { return uuid.Must(uuid.NewV7()) }

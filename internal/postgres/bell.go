@@ -128,7 +128,7 @@ func (b *Bell) wakeAll() {
 }
 
 // Run carries rings between this process and the others until ctx ends, and then returns nil. It never
-// gives up: a lost connection is made anew after a pause of 100 ms that grows to 10 s.
+// gives up: a lost connection is made anew after a pause of 100 ms that grows to 2 s.
 func (b *Bell) Run(ctx context.Context) error {
 	var both sync.WaitGroup
 	both.Go(func() { b.persist(ctx, "listening for wake-ups", b.listen) })
@@ -139,7 +139,7 @@ func (b *Bell) Run(ctx context.Context) error {
 
 // persist calls work again whenever it fails. Work that went well for a while starts over with a short pause.
 func (b *Bell) persist(ctx context.Context, doing string, work func(context.Context) error) {
-	const shortest, longest = 100 * time.Millisecond, 10 * time.Second
+	const shortest, longest = 100 * time.Millisecond, 2 * time.Second
 	pause := shortest
 	for {
 		began := time.Now()

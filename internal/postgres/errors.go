@@ -19,6 +19,9 @@ var (
 	ErrCommitUnknown = errors.New("the outcome of the commit is unknown")
 )
 
+// errNoAnswer is what a check answers whose time was up.
+var errNoAnswer = errors.New("the database did not answer in time")
+
 // errConnLost is what a transaction answers when its connection was gone before the commit was sent.
 var errConnLost = errors.New("the connection was lost before the commit")
 
@@ -60,18 +63,18 @@ func IsTimeout(err error) bool {
 }
 
 // IsUnavailable tells whether the database could not be reached or could not work just now: connection
-// refused or lost, server starting or stopping, disk or connections used up, pool exhausted. Trying again
+// refused or lost, server starting or stopping, read-only, disk or connections used up, pool exhausted. Trying again
 // later is right; whether a write of the failed attempt happened must be looked up first.
 func IsUnavailable(err error) bool {
 	if err == nil {
 		return false
 	}
-	if errors.Is(err, ErrPoolExhausted) || errors.Is(err, ErrCommitUnknown) || errors.Is(err, errConnLost) {
+	if errors.Is(err, ErrPoolExhausted) || errors.Is(err, ErrCommitUnknown) || errors.Is(err, errConnLost) || errors.Is(err, errNoAnswer) {
 		return true
 	}
 	// The server's own word decides before the layers around it: a wrong password is a connect error too.
 	if state := sqlState(err); state != "" {
-		return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P")
+		return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P") || state == "25006"
 	}
 	var connecting *pgconn.ConnectError
 	var network net.Error

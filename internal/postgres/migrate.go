@@ -40,22 +40,13 @@ const (
 	lockTries    = 60
 )
 
-// NewerSchemaError tells that the database was migrated by a newer Liaison than this one.
-type NewerSchemaError struct {
-	Database int64 // the newest migration in the database
-	Known    int64 // the newest migration that this program has
-}
-
-func (e *NewerSchemaError) Error() string {
-	return fmt.Sprintf("the database's schema is at version %d and this Liaison knows only %d: run the newer Liaison, or restore the database from before its migration", e.Database, e.Known)
-}
-
 // Migrate brings the database that url names to the newest version in migrations, as the URL's login role,
 // and tells what it applied. Several processes may call it at once: one works, the others wait for it.
 //
 // Each migration is a transaction, unless its file says otherwise: a crash leaves whole migrations only, and
 // the next call goes on from there. No migration waits for a table's lock for longer than a second at a
-// time. A database that is newer than migrations is left alone with a [*NewerSchemaError].
+// time. A database that is newer than migrations is left as it is: when what made it newer lets programs of this level
+// work on, that is no error, else a [*NewerSchemaError].
 func Migrate(ctx context.Context, url string, migrations fs.FS) ([]Migration, error) {
 	provider, db, err := migrator(url, migrations)
 	if err != nil {
@@ -144,7 +135,8 @@ func migrator(url string, migrations fs.FS) (*goose.Provider, *sql.DB, error) {
 	return provider, db, nil
 }
 
-// refuseNewer compares versions without goose, which would create its table first.
+// refuseNewer looks whether a database that is newer than the program lets it work on. It compares versions without
+// goose, which would create its table first.
 func refuseNewer(ctx context.Context, db *sql.DB, provider *goose.Provider) error {
 	var there bool
 	err := db.QueryRowContext(ctx, "select to_regclass($1) is not null", goose.DefaultTablename).Scan(&there)
@@ -154,14 +146,25 @@ func refuseNewer(ctx context.Context, db *sql.DB, provider *goose.Provider) erro
 	if !there {
 		return nil
 	}
-	var version int64
-	err = db.QueryRowContext(ctx, "select coalesce(max(version_id), 0) from "+goose.DefaultTablename).Scan(&version)
+	var found NewerSchemaError
+	err = db.QueryRowContext(ctx, "select coalesce(max(version_id), 0) from "+goose.DefaultTablename).Scan(&found.Database)
 	if err != nil {
 		return fmt.Errorf("reading the schema's version: %w", err)
 	}
 	sources := provider.ListSources()
-	if known := sources[len(sources)-1].Version; version > known {
-		return &NewerSchemaError{Database: version, Known: known}
+	if found.Known = sources[len(sources)-1].Version; found.Database <= found.Known {
+		return nil
+	}
+	found.Oldest = found.Database // whoever does not say so is taken to mind
+	err = db.QueryRowContext(ctx, "select to_regclass('hub_schema') is not null").Scan(&there)
+	if err == nil && there {
+		err = db.QueryRowContext(ctx, "select oldest from hub_schema").Scan(&found.Oldest)
+	}
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("reading which programs may work on the database: %w", err)
+	}
+	if found.Oldest > found.Known {
+		return &found
 	}
 	return nil
 }

@@ -8,11 +8,13 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 )
 
 // AppRole is the role that requests run as. The first migration creates it and grants it to the login role.
@@ -27,13 +29,13 @@ type Options struct {
 	AppConns int32
 	// SystemConns is the most connections that background work may hold at once: default 10.
 	SystemConns int32
-	// AppTimeouts bound what a request may do: default 10 s for a statement, 5 s for a lock, 30 s for a
-	// transaction that sits idle.
+	// AppTimeouts bound what a request may do: default 8 s for a statement, 4 s for a lock, 15 s for a
+	// transaction that sits idle. With AcquireTimeout they keep a request that waits for others below 10 s.
 	AppTimeouts Timeouts
 	// SystemTimeouts bound background work: default 60 s, 30 s and 60 s. Migrations have bounds of their own.
 	SystemTimeouts Timeouts
-	// AcquireTimeout is how long AppTx, AppBatch, SystemTx and Ping wait for a connection, be it for a free one
-	// or for a new one to be made, before they answer [ErrPoolExhausted]: default 5 s.
+	// AcquireTimeout is how long AppTx, AppBatch, SystemTx, Check and Ping wait for a connection, be it for a free
+	// one or for a new one to be made, before they answer [ErrPoolExhausted]: default 3 s.
 	AcquireTimeout time.Duration
 	// ApplicationName is what pg_stat_activity shows: default "liaison".
 	ApplicationName string
@@ -60,31 +62,40 @@ type DB struct {
 
 	acquireTimeout time.Duration
 	now            func() time.Time
+	refused        atomic.Pointer[refusal] // the last write that the server refused for its own trouble
 }
 
 // Open connects to the database that url names (a PostgreSQL URL or keyword string) and checks that the
 // server answers and is not too old. The schema may still be missing: App's connections, which need its
 // role, are made when first used. An error for which [IsUnavailable] holds is worth another try.
 func Open(ctx context.Context, url string, opts Options) (*DB, error) {
-	appTimeouts := opts.AppTimeouts.or(Timeouts{Statement: 10 * time.Second, Lock: 5 * time.Second, IdleInTransaction: 30 * time.Second})
+	appTimeouts := opts.AppTimeouts.or(Timeouts{Statement: 8 * time.Second, Lock: 4 * time.Second, IdleInTransaction: 15 * time.Second})
 	systemTimeouts := opts.SystemTimeouts.or(Timeouts{Statement: time.Minute, Lock: 30 * time.Second, IdleInTransaction: time.Minute})
 
+	db := &DB{acquireTimeout: cmp.Or(opts.AcquireTimeout, 3*time.Second), now: opts.Now}
+	if db.now == nil {
+		db.now = time.Now
+	}
+	opts.Tracer = refusals{&db.refused}.tracer(opts.Tracer)
 	app, err := poolConfig(url, opts, appTimeouts)
 	if err != nil {
 		return nil, err
 	}
 	app.MaxConns = cmp.Or(opts.AppConns, 20)
-	app.AfterConnect = becomeApp
+	app.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		pgxuuid.Register(conn.TypeMap())
+		return becomeApp(ctx, conn)
+	}
 	system, err := poolConfig(url, opts, systemTimeouts)
 	if err != nil {
 		return nil, err
 	}
 	system.MaxConns = cmp.Or(opts.SystemConns, 10)
-
-	db := &DB{acquireTimeout: cmp.Or(opts.AcquireTimeout, 5*time.Second), now: opts.Now}
-	if db.now == nil {
-		db.now = time.Now
+	system.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		pgxuuid.Register(conn.TypeMap()) // without it pgx writes ids as text and reads them back, one by one
+		return nil
 	}
+
 	if db.System, err = pgxpool.NewWithConfig(ctx, system); err != nil {
 		return nil, fmt.Errorf("opening the system pool: %w", err)
 	}
@@ -154,17 +165,37 @@ func majorVersion(version string) (int, bool) {
 	return major, err == nil
 }
 
+// connectAgain is the pause after which a connection that the server had no room for is asked for again.
+const connectAgain = 50 * time.Millisecond
+
 // acquire takes a connection, and gives up when the pool stays exhausted: a request must end with an
-// answer even while every connection waits for somebody's lock.
+// answer even while every connection waits for somebody's lock. While the server has no room for one more
+// connection, it waits for one of those that there are.
 func (db *DB) acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
 	bounded, cancel := context.WithTimeoutCause(ctx, db.acquireTimeout, ErrPoolExhausted)
 	defer cancel()
-	conn, err := pool.Acquire(bounded)
-	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(bounded), ErrPoolExhausted) {
-		stat := pool.Stat()
-		return nil, fmt.Errorf("%w (%d of %d in use, waited %s): %w", ErrPoolExhausted, stat.AcquiredConns(), stat.MaxConns(), db.acquireTimeout, err)
+	var full error // the server's word that it has no room
+	for {
+		conn, err := pool.Acquire(bounded)
+		switch {
+		case err == nil:
+			return conn, nil
+		case sqlState(err) == "53300":
+			full = err
+			select {
+			case <-time.After(connectAgain):
+				continue
+			case <-bounded.Done():
+				return nil, full
+			}
+		case full != nil && bounded.Err() != nil:
+			return nil, full
+		case ctx.Err() == nil && errors.Is(context.Cause(bounded), ErrPoolExhausted):
+			stat := pool.Stat()
+			return nil, fmt.Errorf("%w (%d of %d in use, waited %s): %w", ErrPoolExhausted, stat.AcquiredConns(), stat.MaxConns(), db.acquireTimeout, err)
+		}
+		return nil, err
 	}
-	return conn, err
 }
 
 func poolConfig(url string, opts Options, limits Timeouts) (*pgxpool.Config, error) {

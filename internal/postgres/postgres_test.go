@@ -121,7 +121,7 @@ func TestSessionSettings(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	for setting, want := range map[string]string{
-		"statement_timeout": "10s", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "30s",
+		"statement_timeout": "8s", "lock_timeout": "4s", "idle_in_transaction_session_timeout": "15s",
 		"timezone": "UTC", "application_name": "liaison",
 	} {
 		if got := one[string](t, db.App, "select current_setting($1)", setting); got != want {

@@ -69,7 +69,7 @@ func settingColumns(settings map[string]string) (names, values []string, err err
 }
 
 // AppTx runs fn in a transaction as liaison_app with the given settings, and commits when fn returns nil.
-// BEGIN and the settings travel together in one round trip. Settings end with the transaction; afterwards
+// BEGIN and the settings travel with fn's first statement, in one round trip. Settings end with the transaction; afterwards
 // current_setting(name, true) answers NULL on a connection that never had them and an empty string on one
 // that had, so policies must take both for "nobody".
 //
@@ -187,10 +187,7 @@ func (db *DB) once(ctx context.Context, pool *pgxpool.Pool, opening *pgx.Batch, 
 		return err
 	}
 	defer conn.Release()
-	if err := conn.SendBatch(ctx, opening).Close(); err != nil {
-		return fmt.Errorf("beginning a transaction: %w", err)
-	}
-	tx := &transaction{conn: conn.Conn()}
+	tx := &transaction{conn: conn.Conn(), opening: opening}
 	// Also on panic. The caller's context may be over by now, the server must still be told.
 	defer func() {
 		if !tx.closed {
@@ -211,12 +208,17 @@ func (db *DB) once(ctx context.Context, pool *pgxpool.Pool, opening *pgx.Batch, 
 // transaction is a pgx.Tx over a connection that has already been told to begin. pgx's own can only begin
 // by itself, with a text that has no room for parameters: one more round trip, or values in the statement
 // where traces and logs would show them.
+//
+// It begins with its first statement, so that beginning costs no round trip of its own, and a statement whose context
+// was made by Last takes COMMIT along.
 type transaction struct {
-	conn   *pgx.Conn
-	outer  *transaction // nil: the transaction itself, else a savepoint in outer
-	name   string       // the savepoint's
-	made   int          // savepoints made so far, counted on the outermost
-	closed bool
+	conn    *pgx.Conn
+	opening *pgx.Batch   // what has to be sent before the first statement; nil once it was
+	ended   *ending      // set when COMMIT was sent with the last statement
+	outer   *transaction // nil: the transaction itself, else a savepoint in outer
+	name    string       // the savepoint's
+	made    int          // savepoints made so far, counted on the outermost
+	closed  bool
 }
 
 var _ pgx.Tx = (*transaction)(nil)
@@ -224,6 +226,9 @@ var _ pgx.Tx = (*transaction)(nil)
 func (tx *transaction) Begin(ctx context.Context) (pgx.Tx, error) {
 	if tx.closed {
 		return nil, pgx.ErrTxClosed
+	}
+	if err := tx.begin(ctx); err != nil {
+		return nil, err
 	}
 	top := tx
 	for top.outer != nil {
@@ -238,6 +243,9 @@ func (tx *transaction) Begin(ctx context.Context) (pgx.Tx, error) {
 }
 
 func (tx *transaction) Commit(ctx context.Context) error {
+	if tx.ended != nil {
+		return tx.ended.err
+	}
 	if tx.closed {
 		return pgx.ErrTxClosed
 	}
@@ -245,6 +253,9 @@ func (tx *transaction) Commit(ctx context.Context) error {
 	if tx.outer != nil {
 		_, err := tx.conn.Exec(ctx, "release savepoint "+tx.name)
 		return err
+	}
+	if tx.opening != nil { // nothing was asked, so there is nothing to commit
+		return nil
 	}
 	// What fails before anything is sent is no commit, and must be told apart here: pgx also says "conn
 	// closed", which claims that nothing was sent, when the connection breaks while it awaits the answer.
@@ -255,7 +266,11 @@ func (tx *transaction) Commit(ctx context.Context) error {
 	if tx.conn.IsClosed() {
 		return errConnLost
 	}
-	tag, err := tx.conn.Exec(ctx, "commit")
+	return committed(tx.conn.Exec(ctx, "commit"))
+}
+
+// committed reads the answer to COMMIT.
+func committed(tag pgconn.CommandTag, err error) error {
 	switch {
 	case err != nil && !isRefusal(err):
 		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
@@ -283,6 +298,9 @@ func (tx *transaction) Rollback(ctx context.Context) error {
 		_, err := tx.conn.Exec(ctx, "rollback to savepoint "+tx.name)
 		return err
 	}
+	if tx.opening != nil {
+		return nil
+	}
 	_, err := tx.conn.Exec(ctx, "rollback")
 	if err != nil {
 		_ = tx.conn.Close(ctx) // its state is unknown, and the error is in hand already
@@ -294,12 +312,18 @@ func (tx *transaction) CopyFrom(ctx context.Context, table pgx.Identifier, colum
 	if tx.closed {
 		return 0, pgx.ErrTxClosed
 	}
+	if err := tx.begin(ctx); err != nil {
+		return 0, err
+	}
 	return tx.conn.CopyFrom(ctx, table, columns, rows)
 }
 
 func (tx *transaction) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
 	if tx.closed {
-		return closedBatch{}
+		return failedBatch{pgx.ErrTxClosed}
+	}
+	if err := tx.begin(ctx); err != nil {
+		return failedBatch{err}
 	}
 	return tx.conn.SendBatch(ctx, batch)
 }
@@ -317,44 +341,73 @@ func (tx *transaction) Prepare(ctx context.Context, name, sql string) (*pgconn.S
 }
 
 func (tx *transaction) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	if tx.closed {
+	switch {
+	case tx.closed:
 		return pgconn.CommandTag{}, pgx.ErrTxClosed
+	case tx.opening == nil && !isLast(ctx):
+		return tx.conn.Exec(ctx, sql, args...)
 	}
-	return tx.conn.Exec(ctx, sql, args...)
+	c := tx.convoy(ctx, sql, args)
+	tag, err := c.results.Exec()
+	return tag, c.end(err)
 }
 
 func (tx *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if tx.closed {
-		return closedRows{}, pgx.ErrTxClosed
+	switch {
+	case tx.closed:
+		return failedRows{pgx.ErrTxClosed}, pgx.ErrTxClosed
+	case tx.opening == nil && !isLast(ctx):
+		return tx.conn.Query(ctx, sql, args...)
 	}
-	return tx.conn.Query(ctx, sql, args...)
+	c := tx.convoy(ctx, sql, args)
+	rows, err := c.results.Query()
+	if err != nil {
+		return failedRows{err}, c.end(err)
+	}
+	return &convoyRows{Rows: rows, convoy: c}, nil
 }
 
 func (tx *transaction) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	if tx.closed {
-		return closedRows{}
+	switch {
+	case tx.closed:
+		return failedRows{pgx.ErrTxClosed}
+	case tx.opening == nil && !isLast(ctx):
+		return tx.conn.QueryRow(ctx, sql, args...)
 	}
-	return tx.conn.QueryRow(ctx, sql, args...)
+	return convoyRow{tx.convoy(ctx, sql, args)}
+}
+
+// begin sends what stands before the first statement alone, where it cannot travel with one.
+func (tx *transaction) begin(ctx context.Context) error {
+	if tx.opening == nil {
+		return nil
+	}
+	opening := tx.opening
+	tx.opening = nil
+	if err := tx.conn.SendBatch(ctx, opening).Close(); err != nil {
+		return fmt.Errorf("beginning a transaction: %w", err)
+	}
+	return nil
 }
 
 func (tx *transaction) Conn() *pgx.Conn { return tx.conn }
 
-// closedRows is the answer of a transaction that has ended.
-type closedRows struct{}
+// failedRows is the answer of a statement that was never sent.
+type failedRows struct{ err error }
 
-func (closedRows) Close()                                       {}
-func (closedRows) Err() error                                   { return pgx.ErrTxClosed }
-func (closedRows) CommandTag() pgconn.CommandTag                { return pgconn.CommandTag{} }
-func (closedRows) FieldDescriptions() []pgconn.FieldDescription { return nil }
-func (closedRows) Next() bool                                   { return false }
-func (closedRows) Scan(...any) error                            { return pgx.ErrTxClosed }
-func (closedRows) Values() ([]any, error)                       { return nil, pgx.ErrTxClosed }
-func (closedRows) RawValues() [][]byte                          { return nil }
-func (closedRows) Conn() *pgx.Conn                              { return nil }
+func (failedRows) Close()                                       {}
+func (r failedRows) Err() error                                 { return r.err }
+func (failedRows) CommandTag() pgconn.CommandTag                { return pgconn.CommandTag{} }
+func (failedRows) FieldDescriptions() []pgconn.FieldDescription { return nil }
+func (failedRows) Next() bool                                   { return false }
+func (r failedRows) Scan(...any) error                          { return r.err }
+func (r failedRows) Values() ([]any, error)                     { return nil, r.err }
+func (failedRows) RawValues() [][]byte                          { return nil }
+func (failedRows) Conn() *pgx.Conn                              { return nil }
 
-type closedBatch struct{}
+type failedBatch struct{ err error }
 
-func (closedBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, pgx.ErrTxClosed }
-func (closedBatch) Query() (pgx.Rows, error)         { return closedRows{}, pgx.ErrTxClosed }
-func (closedBatch) QueryRow() pgx.Row                { return closedRows{} }
-func (closedBatch) Close() error                     { return pgx.ErrTxClosed }
+func (b failedBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, b.err }
+func (b failedBatch) Query() (pgx.Rows, error)         { return failedRows(b), b.err }
+func (b failedBatch) QueryRow() pgx.Row                { return failedRows(b) }
+func (b failedBatch) Close() error                     { return b.err }

@@ -1,42 +1,22 @@
 package inbound
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"mime"
 	"net/http"
-	"strings"
 	"time"
-
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"liaison/connectors"
 	"liaison/internal/postgres"
-	"liaison/internal/telemetry"
-	"liaison/sync/inbound/internal/db"
 	"liaison/sync/ledger"
-	"liaison/sync/system"
 )
 
-// Door is how one system's webhooks are let in.
-type Door struct {
-	System *system.System
-	Header string // the request header that carries the secret or the signature
-	Secret connectors.Secret
-	Signed bool // the header carries sha256=<hex HMAC-SHA256 of the body> instead of the secret itself
-}
-
-// Hooks is the handler behind /hooks/{system}. It stores what comes, then answers 202.
+// Hooks is the handler behind /hooks/{system}. It stores what comes, understood or not, then answers 202.
 type Hooks struct {
-	db    *postgres.DB
+	store Store
 	bell  ledger.Bell
 	doors map[string]Door
 	limit int64
@@ -47,7 +27,12 @@ type Hooks struct {
 // NewHooks returns the handler for the given systems. A system without a secret has no door. limit is the largest
 // body in bytes.
 func NewHooks(d *postgres.DB, bell ledger.Bell, doors []Door, limit int64, now func() time.Time, log *slog.Logger) *Hooks {
-	h := &Hooks{db: d, bell: bell, doors: map[string]Door{}, limit: limit, now: now, log: log}
+	return NewHooksOver(Rows(d), bell, doors, limit, now, log)
+}
+
+// NewHooksOver returns the handler that keeps what comes in a store.
+func NewHooksOver(store Store, bell ledger.Bell, doors []Door, limit int64, now func() time.Time, log *slog.Logger) *Hooks {
+	h := &Hooks{store: store, bell: bell, doors: map[string]Door{}, limit: limit, now: now, log: log}
 	for _, door := range doors {
 		if !door.Secret.IsZero() {
 			h.doors[door.System.Key] = door
@@ -76,65 +61,40 @@ func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// A system that does not exist answers like a wrong secret, so that nobody learns which exist.
-	if !known || !door.admits(r.Header, body) {
-		answer(w, http.StatusUnauthorized, "the webhook's secret is missing or wrong")
+	refusal := wrongSecret
+	if known {
+		refusal = door.refusal(r.Header, body, h.now())
+	}
+	if refusal != "" {
+		answer(w, http.StatusUnauthorized, refusal)
 		return
 	}
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "" && kind != "application/json" && !strings.HasSuffix(kind, "+json") {
-		answer(w, http.StatusUnsupportedMediaType, "the body must be application/json")
-		return
-	}
-	if !json.Valid(body) {
-		answer(w, http.StatusBadRequest, "the body is no JSON; nothing was stored")
-		return
-	}
-	h.accept(w, r, door.System, body)
+	h.accept(w, r, door, body)
 }
 
-func (d Door) admits(header http.Header, body []byte) bool {
-	given, want := header.Get(d.Header), d.Secret.Reveal()
-	if d.Signed {
-		mac := hmac.New(sha256.New, []byte(want))
-		mac.Write(body)
-		want = "sha256=" + hex.EncodeToString(mac.Sum(nil))
-	}
-	g, x := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
-	return subtle.ConstantTimeCompare(g[:], x[:]) == 1
-}
-
-// accept stores the body, understood or not, before it is acknowledged.
-func (h *Hooks) accept(w http.ResponseWriter, r *http.Request, s *system.System, body []byte) {
-	refs, reason := readHook(s.Connector, connectors.Hook{Header: r.Header, Body: body})
-	at := h.now()
-	state, settled := waiting, (*time.Time)(nil)
-	if reason != "" {
-		refs, state, settled = []connectors.Ref{{}}, parked, &at
-	}
-	err := h.db.SystemTx(r.Context(), func(tx pgx.Tx) error {
-		for _, ref := range refs {
-			err := db.New(tx).InsertInbox(r.Context(), db.InsertInboxParams{
-				ID: uuid.Must(uuid.NewV7()), SystemID: int64(s.ID), Source: "WEBHOOK", ExternalID: string(ref.ID), Number: ref.Number, Version: ref.Version,
-				Body: body, State: state, Reason: reason, At: at, SettledAt: settled, Trace: telemetry.Inject(r.Context()),
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}, postgres.Retry(5))
+// accept stores the call, understood or not, before it is acknowledged.
+func (h *Hooks) accept(w http.ResponseWriter, r *http.Request, door Door, body []byte) {
+	s := door.System
+	c := callOf(s.ID, webhook, body, r.Header.Get("Content-Type"))
+	c.id = door.callID(r.Header)
+	c.read(s.Connector, connectors.Hook{Header: r.Header, Body: body})
+	got, err := c.keep(r.Context(), h.store, h.now())
 	if err != nil {
 		h.log.ErrorContext(r.Context(), "a webhook could not be stored, so it was not acknowledged", "system", s.Key, "error", err)
 		w.Header().Set("Retry-After", "5")
 		answer(w, http.StatusServiceUnavailable, "the webhook could not be stored; send it again")
 		return
 	}
-	if reason != "" {
-		h.log.WarnContext(r.Context(), "a webhook was parked", "system", s.Key, "reason", reason)
-		answer(w, http.StatusAccepted, "stored, but not understood: "+reason)
-		return
+	switch got.state {
+	case parked:
+		h.log.WarnContext(r.Context(), "a webhook was parked", "system", s.Key, "reason", got.reason)
+		answer(w, http.StatusAccepted, "stored, but not understood: "+got.reason)
+	case duplicate:
+		answer(w, http.StatusAccepted, "stored as a repeat: "+got.reason)
+	default:
+		h.bell.Ring(TopicInbox)
+		answer(w, http.StatusAccepted, "")
 	}
-	h.bell.Ring(TopicInbox)
-	answer(w, http.StatusAccepted, "")
 }
 
 // readHook asks the connector what a body speaks of; the reason says why it was not understood.
@@ -142,6 +102,9 @@ func readHook(c connectors.Connector, hook connectors.Hook) (refs []connectors.R
 	reader, ok := c.(connectors.HookReader)
 	if !ok {
 		return nil, "this system's connector takes no webhooks"
+	}
+	if len(hook.Body) == 0 {
+		return nil, "the body is empty"
 	}
 	refs, err := reader.ReadHook(hook)
 	switch {

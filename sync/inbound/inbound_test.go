@@ -28,12 +28,14 @@ const (
 )
 
 // hooks serves the pair's webhook door.
-func hooks(t *testing.T, p *pair.Pair, signed bool) *httptest.Server {
+func hooks(t *testing.T, p *pair.Pair, change ...func(*inbound.Door)) *httptest.Server {
 	t.Helper()
+	door := inbound.Door{System: p.System, Header: "X-Secret", Secret: connectors.NewSecret(secret)}
+	for _, c := range change {
+		c(&door)
+	}
 	mux := http.NewServeMux()
-	mux.Handle("/hooks/{system}", inbound.NewHooks(p.DB, deaf{}, []inbound.Door{
-		{System: p.System, Header: "X-Secret", Secret: connectors.NewSecret(secret), Signed: signed},
-	}, limit, p.Now, slog.New(slog.NewTextHandler(io.Discard, nil))))
+	mux.Handle("/hooks/{system}", inbound.NewHooks(p.DB, deaf{}, []inbound.Door{door}, limit, p.Now, slog.New(slog.NewTextHandler(io.Discard, nil))))
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s
@@ -43,7 +45,10 @@ type deaf struct{}
 
 func (deaf) Ring(string) {}
 
-func post(t *testing.T, url, key string, body io.Reader) (int, string) {
+func signed(d *inbound.Door) { d.Signed = true }
+
+// post makes one call. Headers come in pairs of name and value.
+func post(t *testing.T, url, key string, body io.Reader, headers ...string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, body)
 	if err != nil {
@@ -51,6 +56,9 @@ func post(t *testing.T, url, key string, body io.Reader) (int, string) {
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("X-Secret", key)
+	for n := 0; n < len(headers); n += 2 {
+		r.Header.Set(headers[n], headers[n+1])
+	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +89,7 @@ func read(t *testing.T, p *pair.Pair) {
 func TestBadCallsStoreNothing(t *testing.T) {
 	t.Parallel()
 	p := pair.New(t, nil)
-	door := hooks(t, p, false).URL + "/hooks/"
+	door := hooks(t, p).URL + "/hooks/"
 	for name, c := range map[string]struct {
 		system, key, body string
 		want              int
@@ -90,8 +98,6 @@ func TestBadCallsStoreNothing(t *testing.T) {
 		"wrong secret":   {pair.SystemKey, "guess", `{"sys_id":"x"}`, 401, "secret"},
 		"no secret":      {pair.SystemKey, "", `{"sys_id":"x"}`, 401, "secret"},
 		"unknown system": {"nobody", secret, `{"sys_id":"x"}`, 401, "secret"},
-		"no JSON":        {pair.SystemKey, secret, `{"sys_id":`, 400, "no JSON"},
-		"empty body":     {pair.SystemKey, secret, ``, 400, "no JSON"},
 		"too large":      {pair.SystemKey, secret, `"` + strings.Repeat("x", limit) + `"`, 413, "1048576 bytes"},
 	} {
 		if status, text := post(t, door+c.system, c.key, strings.NewReader(c.body)); status != c.want || !strings.Contains(text, c.says) {
@@ -108,7 +114,7 @@ func TestAnOversizeChunkedBodyIsRefused(t *testing.T) {
 	t.Parallel()
 	p := pair.New(t, nil)
 	endless := io.LimitReader(zeros{}, 8<<20)
-	if status, _ := post(t, hooks(t, p, false).URL+"/hooks/"+pair.SystemKey, secret, struct{ io.Reader }{endless}); status != 413 {
+	if status, _ := post(t, hooks(t, p).URL+"/hooks/"+pair.SystemKey, secret, struct{ io.Reader }{endless}); status != 413 {
 		t.Errorf("status %d, want 413", status)
 	}
 }
@@ -125,7 +131,7 @@ func (zeros) Read(b []byte) (int, error) {
 func TestABodyThatNamesNoTicketIsParkedWithItsReason(t *testing.T) {
 	t.Parallel()
 	p := pair.New(t, nil)
-	if status, text := post(t, hooks(t, p, false).URL+"/hooks/"+pair.SystemKey, secret, strings.NewReader(`{"hello":"world"}`)); status != 202 {
+	if status, text := post(t, hooks(t, p).URL+"/hooks/"+pair.SystemKey, secret, strings.NewReader(`{"hello":"world"}`)); status != 202 {
 		t.Errorf("status %d %s, want 202: the body was stored", status, text)
 	}
 	if got := pair.Scan[string](p, `SELECT state || ' ' || convert_from(body, 'UTF8') FROM inbox WHERE reason <> ''`); got != `PARKED {"hello":"world"}` {
@@ -136,12 +142,12 @@ func TestABodyThatNamesNoTicketIsParkedWithItsReason(t *testing.T) {
 func TestASignatureIsOverTheBody(t *testing.T) {
 	t.Parallel()
 	p := pair.New(t, nil)
-	door := hooks(t, p, true).URL + "/hooks/" + pair.SystemKey
+	door := hooks(t, p, signed).URL + "/hooks/" + pair.SystemKey
 	body := `{"sys_id":"0123456789abcdef0123456789abcdef"}`
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(body))
 	good := "sha256=" + hex.EncodeToString(mac.Sum(nil))
-	for key, want := range map[string]int{good: 202, secret: 401, "sha256=": 401, strings.ToUpper(good): 401} {
+	for key, want := range map[string]int{good: 202, strings.TrimPrefix(good, "sha256="): 202, secret: 401, "sha256=": 401, strings.ToUpper(good): 401} {
 		if status, _ := post(t, door, key, strings.NewReader(body)); status != want {
 			t.Errorf("signature %.12s…: status %d, want %d", key, status, want)
 		}
@@ -155,7 +161,7 @@ func TestAWebhookBringsTheVendorsChange(t *testing.T) {
 	t.Parallel()
 	p := pair.New(t, nil)
 	id, ticket := p.Escalated("Webhook")
-	door := hooks(t, p, false).URL + "/hooks/" + pair.SystemKey
+	door := hooks(t, p).URL + "/hooks/" + pair.SystemKey
 	p.Act(ticket.SysID, servicenowtest.Move{State: "2", Comment: "We are on it", Note: "toner"})
 	hint := fmt.Sprintf(`{"sys_id":%q,"number":%q,"state":"7"}`, ticket.SysID, ticket.Number) // what it says of the state is not believed
 	var calls sync.WaitGroup
@@ -170,8 +176,8 @@ func TestAWebhookBringsTheVendorsChange(t *testing.T) {
 	if got := pair.Scan[string](p, `SELECT string_agg(visibility || ' ' || body, ', ' ORDER BY visibility DESC) FROM comment`); got != "PUBLIC We are on it, INTERNAL toner" {
 		t.Errorf("comments: %s", got)
 	}
-	if got := pair.Scan[int](p, `SELECT count(*) FROM inbox WHERE state = 'DONE'`); got != 20 {
-		t.Errorf("%d of 20 calls are settled", got)
+	if got := pair.Scan[string](p, `SELECT count(*) FILTER (WHERE state = 'DONE') || ' and ' || count(*) FILTER (WHERE state = 'DUPLICATE') FROM inbox`); got != "1 and 19" {
+		t.Errorf("%s of 20 calls were acted upon and kept as repeats", got)
 	}
 	if got := pair.Scan[int](p, `SELECT count(*) FROM ledger_entry WHERE actor_kind = 'SYSTEM' AND kind IN ('CHANGED', 'COMMENTED')`); got != 3 {
 		t.Errorf("%d entries, want the state and two comments once each", got)
@@ -277,7 +283,7 @@ func TestHintsAboutForeignTicketsAreIgnored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	post(t, hooks(t, p, false).URL+"/hooks/"+pair.SystemKey, secret, strings.NewReader(fmt.Sprintf(`{"sys_id":%q}`, foreign.SysID)))
+	post(t, hooks(t, p).URL+"/hooks/"+pair.SystemKey, secret, strings.NewReader(fmt.Sprintf(`{"sys_id":%q}`, foreign.SysID)))
 	read(t, p)
 	if got := pair.Scan[string](p, `SELECT state FROM inbox`); got != "IGNORED" {
 		t.Errorf("the hint is %s", got)
@@ -296,7 +302,7 @@ func TestAHintThatOvertakesItsCreateWaits(t *testing.T) {
 	p.Worker.Call(t.Context(), xs[0]) // the ticket exists, the hub does not know it yet
 	ticket := p.Sim.Tickets()[0]
 	p.Act(ticket.SysID, servicenowtest.Move{State: "2"})
-	post(t, hooks(t, p, false).URL+"/hooks/"+pair.SystemKey, secret, strings.NewReader(fmt.Sprintf(`{"sys_id":%q}`, ticket.SysID)))
+	post(t, hooks(t, p).URL+"/hooks/"+pair.SystemKey, secret, strings.NewReader(fmt.Sprintf(`{"sys_id":%q}`, ticket.SysID)))
 	if _, err := p.Reader.Step(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ type Metrics struct {
 	hints   *prometheus.CounterVec
 	entries *prometheus.CounterVec
 	echoes  *prometheus.CounterVec
+	missed  *prometheus.CounterVec
 }
 
 // NewMetrics registers the inbox's metrics.
@@ -28,14 +29,24 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "liaison_inbound_echoes_total",
 			Help: "Reads of a ticket that brought nothing new, mostly echoes of the hub's own writes, by system.",
 		}, []string{"system"}),
+		missed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "liaison_inbound_restored_total",
+			Help: "Ledger entries of changes that only a poll brought although the vendor's webhooks are let in, by system: missed webhooks.",
+		}, []string{"system"}),
 	}
-	r.MustRegister(m.hints, m.entries, m.echoes)
+	r.MustRegister(m.hints, m.entries, m.echoes, m.missed)
 	return m
 }
 
-func (m *Metrics) settled(system, state string) {
+func (m *Metrics) settled(system, state string, rows int) {
 	if m != nil {
-		m.hints.WithLabelValues(system, strings.ToLower(state)).Inc()
+		m.hints.WithLabelValues(system, strings.ToLower(state)).Add(float64(rows))
+	}
+}
+
+func (m *Metrics) restored(system string, entries int) {
+	if m != nil {
+		m.missed.WithLabelValues(system).Add(float64(entries))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,18 +22,24 @@ const maxPages = 50
 
 // Poller looks for changes that no webhook told of.
 type Poller struct {
-	db     *postgres.DB
+	store  Store
 	ledger *ledger.Ledger
 	system *system.System
 	bell   ledger.Bell
 	opts   Options
 	log    *slog.Logger
+	placed bool // the system's row is there
 }
 
 // NewPoller returns a poller for one system. A system whose PollInterval is 0 is never polled.
 func NewPoller(d *postgres.DB, l *ledger.Ledger, s *system.System, bell ledger.Bell, opts Options) *Poller {
+	return NewPollerOver(Rows(d), l, s, bell, opts)
+}
+
+// NewPollerOver returns a poller that keeps its place in a store.
+func NewPollerOver(store Store, l *ledger.Ledger, s *system.System, bell ledger.Bell, opts Options) *Poller {
 	opts = opts.withDefaults()
-	return &Poller{db: d, ledger: l, system: s, bell: bell, opts: opts, log: opts.Log.With("system", s.Key)}
+	return &Poller{store: store, ledger: l, system: s, bell: bell, opts: opts, log: opts.Log.With("system", s.Key)}
 }
 
 // Run polls until ctx ends.
@@ -54,8 +61,15 @@ func (p *Poller) Run(ctx context.Context) error {
 	}
 }
 
-// Step polls once if a poll is due, and returns how many tickets are to be read.
+// Step polls once if a poll is due and the account may be called, and returns how many tickets are to be read. It is for
+// one goroutine at a time.
 func (p *Poller) Step(ctx context.Context) (int, error) {
+	if paced, ok := p.system.Connector.(connectors.Paced); ok && paced.Pace().Wait > 0 {
+		return 0, nil // a poll now would only fail and be put off for longer
+	}
+	if err := p.place(ctx); err != nil {
+		return 0, err
+	}
 	row, err := p.lease(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, nil // not due, or another hub is at it
@@ -77,7 +91,7 @@ func (p *Poller) Step(ctx context.Context) (int, error) {
 		found += len(moved)
 		cursor = page.Next
 		last := !page.More
-		if err := p.store(ctx, row, moved, cursor, last); err != nil {
+		if err := p.keep(ctx, row, moved, cursor, last); err != nil {
 			return found, err
 		}
 		if last {
@@ -90,31 +104,40 @@ func (p *Poller) Step(ctx context.Context) (int, error) {
 	return found, nil
 }
 
+// place makes the row that holds the poll's place, once.
+func (p *Poller) place(ctx context.Context) error {
+	if p.placed {
+		return nil
+	}
+	if err := p.store.System(ctx, func(q db.Querier) error { return q.EnsurePoll(ctx, int64(p.system.ID)) }); err != nil {
+		return fmt.Errorf("placing the poll: %w", err)
+	}
+	p.placed = true
+	return nil
+}
+
 func (p *Poller) lease(ctx context.Context) (db.LeasePollRow, error) {
 	var row db.LeasePollRow
-	err := p.db.SystemTx(ctx, func(tx pgx.Tx) error {
-		q := db.New(tx)
-		if err := q.EnsurePoll(ctx, int64(p.system.ID)); err != nil {
-			return err
-		}
+	err := p.store.System(ctx, func(q db.Querier) error {
 		var err error
 		row, err = q.LeasePoll(ctx, db.LeasePollParams{SystemID: int64(p.system.ID), At: p.opts.Now(), LeaseSeconds: system.Lease.Seconds()})
 		return err
-	}, postgres.Retry(5))
+	})
 	return row, err
 }
 
 func (p *Poller) renew(ctx context.Context, row db.LeasePollRow, lasts time.Duration) error {
-	return p.db.SystemTx(ctx, func(tx pgx.Tx) error {
-		n, err := db.New(tx).RenewPoll(ctx, db.RenewPollParams{SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, LeaseSeconds: lasts.Seconds()})
+	return p.store.System(ctx, func(q db.Querier) error {
+		n, err := q.RenewPoll(ctx, db.RenewPollParams{SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, LeaseSeconds: lasts.Seconds()})
 		if err == nil && n == 0 {
 			err = ledger.ErrFenced
 		}
 		return err
-	}, postgres.Retry(5))
+	})
 }
 
-// moved keeps the tickets that are linked and whose version is not the one that the hub has read.
+// moved keeps the tickets that are linked and whose version is not the one that the hub has read, and those that carry a
+// link's correlation id without being the one that it follows.
 func (p *Poller) moved(ctx context.Context, refs []connectors.Ref) ([]string, error) {
 	versions := map[connectors.ExternalID]string{}
 	ids := make([]connectors.ExternalID, 0, len(refs))
@@ -133,17 +156,42 @@ func (p *Poller) moved(ctx context.Context, refs []connectors.Ref) ([]string, er
 		if v := versions[link.ExternalID]; v == "" || v != link.RemoteVersion {
 			out = append(out, string(link.ExternalID))
 		}
+		delete(versions, link.ExternalID)
 	}
-	return out, nil
+	return p.strays(ctx, refs, versions, out)
 }
 
-// store keeps what a page told and moves the cursor past it, together.
-func (p *Poller) store(ctx context.Context, row db.LeasePollRow, tickets []string, cursor connectors.Cursor, last bool) error {
+// strays adds the tickets of ours that no link names.
+func (p *Poller) strays(ctx context.Context, refs []connectors.Ref, unlinked map[connectors.ExternalID]string, out []string) ([]string, error) {
+	var ours []ledger.Stray
+	for _, ref := range refs {
+		if _, open := unlinked[ref.ID]; !open {
+			continue
+		}
+		switch {
+		case ref.CorrelationID != "":
+			ours = append(ours, ledger.Stray{Ticket: ref.ID, CorrelationID: ref.CorrelationID})
+		case ref.Opened:
+			out = append(out, string(ref.ID))
+		}
+	}
+	strays, err := p.ledger.Strays(ctx, p.system.ID, ours)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range strays {
+		out = append(out, string(id))
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// keep stores what a page told and moves the cursor past it, together.
+func (p *Poller) keep(ctx context.Context, row db.LeasePollRow, tickets []string, cursor connectors.Cursor, last bool) error {
 	at := p.opts.Now()
-	return p.db.SystemTx(ctx, func(tx pgx.Tx) error {
-		q := db.New(tx)
+	return p.store.System(ctx, func(q db.Querier) error {
 		if len(tickets) > 0 {
-			if err := q.InsertHints(ctx, db.InsertHintsParams{SystemID: int64(p.system.ID), ExternalIds: tickets, At: at}); err != nil {
+			if err := q.InsertHints(ctx, db.InsertHintsParams{SystemID: int64(p.system.ID), Source: poll, ExternalIds: tickets, At: at}); err != nil {
 				return fmt.Errorf("storing a poll's findings: %w", err)
 			}
 		}
@@ -152,7 +200,7 @@ func (p *Poller) store(ctx context.Context, row db.LeasePollRow, tickets []strin
 			settle.DueAt = at.Add(p.system.PollInterval)
 		}
 		return p.settle(ctx, q, settle)
-	}, postgres.Retry(5))
+	})
 }
 
 // failed keeps the cursor and waits longer with every failure in a row.
@@ -161,15 +209,15 @@ func (p *Poller) failed(ctx context.Context, row db.LeasePollRow, cursor connect
 	defer cancel()
 	wait := min(p.system.PollInterval<<min(row.Failures, 6), max(15*time.Minute, p.system.PollInterval))
 	wait = max(wait, connectors.RetryAfterOf(cause))
-	return p.db.SystemTx(ctx, func(tx pgx.Tx) error {
-		return p.settle(ctx, db.New(tx), db.SettlePollParams{
+	return p.store.System(ctx, func(q db.Querier) error {
+		return p.settle(ctx, q, db.SettlePollParams{
 			SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, Cursor: string(cursor),
 			DueAt: p.opts.Now().Add(wait), Failures: row.Failures + 1, LastError: cause.Error(),
 		})
-	}, postgres.Retry(5))
+	})
 }
 
-func (p *Poller) settle(ctx context.Context, q *db.Queries, s db.SettlePollParams) error {
+func (p *Poller) settle(ctx context.Context, q db.Querier, s db.SettlePollParams) error {
 	n, err := q.SettlePoll(ctx, s)
 	if err != nil {
 		return fmt.Errorf("settling the poll: %w", err)

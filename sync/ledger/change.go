@@ -31,6 +31,7 @@ type change struct {
 	deliver    DeliveryKind      // empty: nobody has to hear of it
 	payload    incident.Values
 	detail     any
+	mapping    string // the version of the mapping that translated it, empty for what no vendor had a part in
 }
 
 // write makes the change durable within the transaction and returns the incident as it stands then.
@@ -49,7 +50,7 @@ func (l *Ledger) write(ctx context.Context, q db.Querier, c change, at time.Time
 		Service: after.Service, Team: after.Team, Assignee: after.Assignee, Resolution: after.Resolution, ContactName: after.Contact.Name,
 		ContactPhone: after.Contact.Phone, ContactEmail: after.Contact.Email, At: at, ResolvedAt: timePtr(after.ResolvedAt), ClosedAt: timePtr(after.ClosedAt),
 		Kind: string(c.kind), Visibility: string(c.visibility), ActorKind: string(c.actor.Kind), Actor: c.actor.Name,
-		LinkID: nullUUID(c.from.UUID), EntryLinkID: nullUUID(c.from.UUID), Changes: object(changes), Detail: object(c.detail), TraceID: telemetry.TraceID(ctx),
+		LinkID: nullUUID(c.from.UUID), EntryLinkID: nullUUID(c.from.UUID), Changes: object(changes), Detail: object(c.detail), Mapping: c.mapping, TraceID: telemetry.TraceID(ctx),
 		Trace: telemetry.Inject(ctx), DeliveryKind: string(c.deliver), Payload: object(c.payload), OnlySome: c.only != nil, CommentAt: at,
 	}
 	if c.about != (incident.LinkID{}) {
@@ -135,7 +136,11 @@ func (l *Ledger) Append(ctx context.Context, a Append) (Done, error) {
 		at := l.now()
 		done = Done{Incident: before}
 		if c.deliver != "" {
-			if done.Incident, deliveries, err = l.write(ctx, q, c, at); err != nil {
+			writing := ctx
+			if a.Key.Value == "" { // nothing comes behind it
+				writing = postgres.Last(ctx)
+			}
+			if done.Incident, deliveries, err = l.write(writing, q, c, at); err != nil {
 				return err
 			}
 			done.Changed = true
@@ -299,7 +304,7 @@ func keep(ctx context.Context, q db.Querier, v auth.Viewer, i incident.Incident,
 	if key.Value == "" {
 		return nil
 	}
-	return q.InsertKey(ctx, db.InsertKeyParams{
+	return q.InsertKey(postgres.Last(ctx), db.InsertKeyParams{
 		OrganisationID: int64(i.Organisation), Subject: v.Subject, Key: key.Value, InputDigest: key.Digest[:],
 		IncidentID: i.ID.UUID, LinkID: nullUUID(done.Link.ID.UUID), CommentID: nullUUID(done.Comment.ID.UUID), At: at,
 	})

@@ -20,7 +20,9 @@ const (
 )
 
 // DeliveryKinds lists every kind of delivery.
-func DeliveryKinds() []DeliveryKind { return []DeliveryKind{CreateTicket, UpdateTicket, SayComment, CloseDuplicate} }
+func DeliveryKinds() []DeliveryKind {
+	return []DeliveryKind{CreateTicket, UpdateTicket, SayComment, CloseDuplicate}
+}
 
 // State is a delivery's place in its life.
 type State string

@@ -13,26 +13,32 @@ type Kind string
 
 // The kinds of entry.
 const (
-	Reported        Kind = "REPORTED"         // the incident was opened
-	Changed         Kind = "CHANGED"          // fields changed: Changes names them
-	Commented       Kind = "COMMENTED"        // a comment was added
-	Escalated       Kind = "ESCALATED"        // a link was made: a ticket will be opened in its system
-	TicketOpened    Kind = "TICKET_OPENED"    // the vendor's ticket exists and its ids are known
-	TicketChanged   Kind = "TICKET_CHANGED"   // the vendor's own view of the ticket changed without changing the incident
-	TicketGone      Kind = "TICKET_GONE"      // the vendor's ticket was deleted or merged away
-	Conflicted      Kind = "CONFLICT"         // both sides changed a field: the loser's value is in Detail
-	FieldParked     Kind = "FIELD_PARKED"     // a field waits for a person: the reason is in Detail
-	FieldFreed      Kind = "FIELD_FREED"      // a parked field travels again
-	DeliveryFailed  Kind = "DELIVERY_FAILED"  // a delivery became a dead letter and holds its lane
-	DeliveryRetried Kind = "DELIVERY_RETRIED" // a person sent a dead letter again
-	DeliverySkipped Kind = "DELIVERY_SKIPPED" // a person gave a dead letter up
+	Reported         Kind = "REPORTED"          // the incident was opened
+	Changed          Kind = "CHANGED"           // fields changed: Changes names them
+	Commented        Kind = "COMMENTED"         // a comment was added
+	Escalated        Kind = "ESCALATED"         // a link was made: a ticket will be opened in its system
+	TicketOpened     Kind = "TICKET_OPENED"     // the vendor's ticket exists and its ids are known
+	TicketChanged    Kind = "TICKET_CHANGED"    // the vendor's own view of the ticket changed without changing the incident
+	TicketGone       Kind = "TICKET_GONE"       // the vendor's ticket was deleted or merged away
+	Conflicted       Kind = "CONFLICT"          // both sides changed a field: the loser's value is in Detail
+	ConflictResolved Kind = "CONFLICT_RESOLVED" // a person decided a conflict, or both sides came to the same by themselves
+	FieldParked      Kind = "FIELD_PARKED"      // a field waits for a person: the reason is in Detail
+	FieldFreed       Kind = "FIELD_FREED"       // a parked field travels again
+	FieldStopped     Kind = "FIELD_STOPPED"     // a field went to and fro too often and is left alone until a person frees it
+	DeliveryFailed   Kind = "DELIVERY_FAILED"   // a delivery became a dead letter and holds its lane
+	DeliveryRetried  Kind = "DELIVERY_RETRIED"  // a person sent a dead letter again
+	DeliverySkipped  Kind = "DELIVERY_SKIPPED"  // a person gave a dead letter up
+	DeliveryEdited   Kind = "DELIVERY_EDITED"   // a person changed what a dead letter says: before and after are in Detail
+	DuplicateFound   Kind = "DUPLICATE_FOUND"   // a further ticket stands under the link's correlation id: Detail names it
+	DuplicateClosed  Kind = "DUPLICATE_CLOSED"  // the further ticket was closed at the vendor
+	Reconciled       Kind = "RECONCILED"        // a comparison with the vendor found drift and mended it: Detail lists it
 )
 
 // Kinds lists every kind of entry.
 func Kinds() []Kind {
 	return []Kind{
-		Reported, Changed, Commented, Escalated, TicketOpened, TicketChanged, TicketGone, Conflicted, FieldParked, FieldFreed,
-		DeliveryFailed, DeliveryRetried, DeliverySkipped,
+		Reported, Changed, Commented, Escalated, TicketOpened, TicketChanged, TicketGone, Conflicted, ConflictResolved, FieldParked, FieldFreed, FieldStopped,
+		DeliveryFailed, DeliveryRetried, DeliverySkipped, DeliveryEdited, DuplicateFound, DuplicateClosed, Reconciled,
 	}
 }
 
@@ -55,6 +61,9 @@ type Actor struct {
 	Name string // display name
 }
 
+// liaison is the author of what nobody outside the hub did.
+var liaison = Actor{Kind: Hub, Name: "Liaison"}
+
 // EntryKey names an entry: the incident's version that it made.
 type EntryKey struct {
 	Organisation incident.OrganisationID
@@ -74,6 +83,7 @@ type Entry struct {
 	Detail     json.RawMessage // an object; its keys depend on Kind
 	At         time.Time
 	TraceID    string
+	Mapping    string // the version of the mapping that its values were translated by, empty when none was
 }
 
 // Changes holds what changed, before and after, in the hub's words.

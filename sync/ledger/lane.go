@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 
 	"liaison/connectors"
 	"liaison/internal/incident"
+	"liaison/internal/postgres"
 	"liaison/sync/ledger/internal/db"
 )
 
@@ -32,7 +34,8 @@ type Lease struct {
 type Exchange struct {
 	Lease
 	Delivery Delivery
-	Found    State // StatePending for a first try; otherwise the outcome of an earlier one is unknown
+	Found    State         // StatePending for a first try; otherwise the outcome of an earlier one is unknown
+	SentAgo  time.Duration // when the outcome is unknown: how long ago it was sent at the latest, by the database's clock
 	Link     Link
 	Incident incident.Incident
 	Comment  incident.Comment // set for SayComment
@@ -54,7 +57,7 @@ func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, mo
 		}
 		// A statement of its own, because it needs a snapshot taken after the lanes' locks were granted: what the
 		// last holder settled must be seen.
-		p := db.BeginHeadsParams{At: l.now()}
+		p := db.BeginHeadsParams{}
 		for _, lane := range lanes {
 			p.Organisations, p.Links = append(p.Organisations, lane.OrganisationID), append(p.Links, lane.LinkID)
 		}
@@ -111,8 +114,8 @@ func exchangeOf(h db.BeginHeadsRow) (Exchange, error) {
 	}
 	return Exchange{
 		Lease:    Lease{Organisation: d.Organisation, Link: d.Link, Token: h.LeaseToken},
-		Delivery: d, Found: State(h.Found), Link: link, Incident: incidentOf(h.Incident),
-		Comment: incident.Comment{ID: d.Comment, Visibility: incident.Visibility(h.CommentVisibility), Body: h.CommentBody, Author: h.CommentAuthor},
+		Delivery: d, Found: State(h.Found), SentAgo: time.Duration(h.SentAgo * float64(time.Second)), Link: link, Incident: incidentOf(h.Incident),
+		Comment: d.saying(incident.Comment{ID: d.Comment, Visibility: incident.Visibility(h.CommentVisibility), Body: h.CommentBody, Author: h.CommentAuthor}),
 	}, nil
 }
 
@@ -145,6 +148,23 @@ func (l *Ledger) Renew(ctx context.Context, lease Lease, lasts time.Duration) er
 		}
 		return nil
 	})
+}
+
+// RenewAll makes many leases last for the given time from now, and returns those that were lost or given back.
+func (l *Ledger) RenewAll(ctx context.Context, leases []Lease, lasts time.Duration) ([]Lease, error) {
+	p := db.RenewLanesParams{LeaseSeconds: lasts.Seconds()}
+	for _, lease := range leases {
+		p.Organisations, p.Links, p.Tokens = append(p.Organisations, int64(lease.Organisation)), append(p.Links, lease.Link.UUID), append(p.Tokens, lease.Token)
+	}
+	var tokens []int64
+	err := l.system(ctx, func(q db.Querier) (err error) {
+		tokens, err = q.RenewLanes(ctx, p)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("renewing leases: %w", err)
+	}
+	return slices.DeleteFunc(slices.Clone(leases), func(lease Lease) bool { return slices.Contains(tokens, lease.Token) }), nil
 }
 
 // Release gives a lane back without having settled anything. Releasing twice, or after the lease has ended, does
@@ -181,7 +201,7 @@ func (l *Ledger) noteMany(ctx context.Context, marks []marking) []error {
 	noted := map[uuid.UUID]bool{}
 	err := l.system(ctx, func(q db.Querier) error {
 		clear(noted)
-		ids, err := q.NoteMarks(ctx, p)
+		ids, err := q.NoteMarks(postgres.Last(ctx), p)
 		for _, id := range ids {
 			noted[id] = true
 		}

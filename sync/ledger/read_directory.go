@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"time"
 
 	"liaison/internal/incident"
 	"liaison/sync/ledger/internal/db"
@@ -31,7 +32,11 @@ type ExternalSystem struct {
 	URL       string
 	Active    bool // false when it left the settings
 	Paused    bool
-	Desk      Desk // zero when the desk serves none of the viewer's organisations
+	// When, by whom and why it was paused; zero while it is not.
+	PausedAt    time.Time
+	PausedBy    string
+	PauseReason string
+	Desk        Desk // zero when the desk serves none of the viewer's organisations
 }
 
 // Organisations asks for every organisation that the viewer may see, by name.
@@ -55,7 +60,10 @@ func Systems(answer *[]ExternalSystem) Question {
 		found := make([]ExternalSystem, len(rows))
 		for n, r := range rows {
 			s := r.ExternalSystem
-			found[n] = ExternalSystem{ID: incident.SystemID(s.ID), Key: s.Key, Name: s.Name, Connector: s.Connector, URL: s.Url, Active: s.Active, Paused: s.Paused}
+			found[n] = ExternalSystem{
+				ID: incident.SystemID(s.ID), Key: s.Key, Name: s.Name, Connector: s.Connector, URL: s.Url, Active: s.Active, Paused: s.Paused,
+				PausedAt: timeOf(s.PausedAt), PausedBy: s.PausedBy, PauseReason: s.PauseReason,
+			}
 			if r.DeskKey != nil && r.DeskName != nil {
 				found[n].Desk = Desk{ID: incident.DeskID(s.DeskID), Key: *r.DeskKey, Name: *r.DeskName}
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"liaison/internal/incident"
 	"liaison/sync/ledger/internal/db"
@@ -16,11 +17,28 @@ type Line struct {
 	Place int64
 }
 
+// LineFilter says which lines of the ledger. The zero value of each part asks nothing.
+type LineFilter struct {
+	Kinds        []Kind
+	Systems      []incident.SystemID // from or about a ticket in one of these
+	Actors       []ActorKind
+	Since, Until time.Time // made at or after Since and before Until
+}
+
+// until is the end of the filter's time.
+func (f LineFilter) until() time.Time {
+	if f.Until.IsZero() {
+		return lastPlace.At
+	}
+	return f.Until
+}
+
 // HistoryOf asks for the same page of entries of each of many incidents, in the page's order. Places are versions.
-// No kinds means every kind.
-func HistoryOf(keys []IncidentKey, kinds []Kind, page Page[int64], answer *map[incident.ID][]Entry) Question {
+func HistoryOf(keys []IncidentKey, f LineFilter, page Page[int64], answer *map[incident.ID][]Entry) Question {
 	above, below := numberBounds(page)
-	p := db.HistoryNewestParams{Above: above, Below: below, Kinds: texts(kinds), MaxRows: int32(page.Rows)}
+	p := db.HistoryNewestParams{
+		Above: above, Below: below, Kinds: texts(f.Kinds), Systems: numbers(f.Systems), Actors: texts(f.Actors), Since: f.Since, Until: f.until(), MaxRows: int32(page.Rows),
+	}
 	p.Organisations, p.Incidents = columns(keys)
 	ask := (*db.Queries).HistoryNewest
 	if page.Oldest {
@@ -37,16 +55,13 @@ func HistoryOf(keys []IncidentKey, kinds []Kind, page Page[int64], answer *map[i
 	})
 }
 
-// LineFilter says which lines of the ledger. No kinds means every kind; no organisation finds none.
-type LineFilter struct {
-	Organisations []incident.OrganisationID
-	Kinds         []Kind
-}
-
-// Lines asks for a page of the whole ledger.
-func Lines(f LineFilter, page Page[int64], answer *[]Line) Question {
+// Lines asks for a page of the whole ledger of some organisations; none finds none.
+func Lines(organisations []incident.OrganisationID, f LineFilter, page Page[int64], answer *[]Line) Question {
 	above, below := numberBounds(page)
-	p := db.EntriesNewestParams{Organisations: numbers(f.Organisations), Above: above, Below: below, Kinds: texts(f.Kinds), MaxRows: int32(page.Rows)}
+	p := db.EntriesNewestParams{
+		Organisations: numbers(organisations), Above: above, Below: below, Kinds: texts(f.Kinds), Systems: numbers(f.Systems), Actors: texts(f.Actors),
+		Since: f.Since, Until: f.until(), MaxRows: int32(page.Rows),
+	}
 	ask := (*db.Queries).EntriesNewest
 	if page.Oldest {
 		ask = func(q *db.Queries, ctx context.Context, p db.EntriesNewestParams) ([]db.LedgerEntry, error) {
@@ -82,7 +97,7 @@ func entryOf(r db.LedgerEntry) (Entry, error) {
 		EntryKey: EntryKey{Organisation: k.Organisation, Incident: k.Incident, Version: r.Version}, Kind: Kind(r.Kind),
 		Visibility: incident.Visibility(r.Visibility), Actor: Actor{Kind: ActorKind(r.ActorKind), Name: r.Actor},
 		Link: incident.LinkID{UUID: r.LinkID.UUID}, Comment: incident.CommentID{UUID: r.CommentID.UUID},
-		Detail: r.Detail, At: r.At.UTC(), TraceID: r.TraceID,
+		Detail: r.Detail, At: r.At.UTC(), TraceID: r.TraceID, Mapping: r.Mapping,
 	}
 	if err := json.Unmarshal(r.Changes, &e.Changes); err != nil {
 		return e, fmt.Errorf("reading the changes of entry %s/%d: %w", r.IncidentID, r.Version, err)

@@ -82,6 +82,7 @@ type DeliveryFilter struct {
 	States        []State
 	System        *string // the system's key
 	Incident      incident.ID
+	ErrorKinds    []string
 }
 
 // Deliveries asks for a page of deliveries.
@@ -89,7 +90,7 @@ func Deliveries(f DeliveryFilter, page Page[Place], answer *[]Delivery) Question
 	above, below := bounds(page)
 	p := db.DeliveriesNewestParams{
 		Organisations: numbers(f.Organisations), BelowAt: below.At, BelowVersion: below.Version, BelowID: below.ID, AboveAt: above.At, AboveVersion: above.Version, AboveID: above.ID,
-		States: texts(f.States), System: f.System, Incident: nullUUID(f.Incident.UUID), MaxRows: int32(page.Rows),
+		States: texts(f.States), ErrorKinds: texts(f.ErrorKinds), System: f.System, Incident: nullUUID(f.Incident.UUID), MaxRows: int32(page.Rows),
 	}
 	ask := (*db.Queries).DeliveriesNewest
 	if page.Oldest {

@@ -79,7 +79,7 @@ func TestReadIsOneRoundTrip(t *testing.T) {
 		sent.take()
 		err := reader.Read(t.Context(), viewer(true, 1, 2), ledger.Incidents(ledger.IncidentFilter{Organisations: []incident.OrganisationID{1}}, ledger.ByOpened, ledger.Page[ledger.Place]{Rows: 5}, &incidents),
 			ledger.CountIncidents(ledger.IncidentFilter{Organisations: []incident.OrganisationID{1}}, &count), ledger.Organisations(&organisations), ledger.Systems(&systems),
-			ledger.Lines(ledger.LineFilter{Organisations: []incident.OrganisationID{1}}, ledger.Page[int64]{Rows: 5}, &lines))
+			ledger.Lines([]incident.OrganisationID{1}, ledger.LineFilter{}, ledger.Page[int64]{Rows: 5}, &lines))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,8 +135,8 @@ func TestReadersSeeWhatTheyMay(t *testing.T) {
 		if err := reader.Read(t.Context(), c.viewer,
 			ledger.Incidents(filter, ledger.ByUpdated, page, &listed), ledger.IncidentsByID([]incident.ID{i.ID}, &byID), ledger.IncidentsByNumber(both, i.Number, &byNumber),
 			ledger.CountIncidents(filter, &total), ledger.CommentsOf(keys, page, &comments), ledger.CountComments(keys, &counts),
-			ledger.CommentsByID(both, []incident.CommentID{note.ID}, &commentsByID), ledger.HistoryOf(keys, nil, lines, &history),
-			ledger.Lines(ledger.LineFilter{Organisations: both}, lines, &all), ledger.EntriesByKey([]ledger.VersionKey{{Incident: i.ID, Version: 1}, {Incident: i.ID, Version: 4}}, &entries),
+			ledger.CommentsByID(both, []incident.CommentID{note.ID}, &commentsByID), ledger.HistoryOf(keys, ledger.LineFilter{}, lines, &history),
+			ledger.Lines(both, ledger.LineFilter{}, lines, &all), ledger.EntriesByKey([]ledger.VersionKey{{Incident: i.ID, Version: 1}, {Incident: i.ID, Version: 4}}, &entries),
 			ledger.LinksOf(keys, &links), ledger.LinksByID(both, []incident.LinkID{link.ID}, &linksByID), ledger.Deliveries(ledger.DeliveryFilter{Organisations: both}, page, &deliveries),
 			ledger.DeliveriesOf([]ledger.LinkKey{{IncidentKey: keys[0], Link: link.ID}}, page, &linkDeliveries)); err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -312,7 +312,7 @@ func TestPlansAtSize(t *testing.T) {
 		var history map[incident.ID][]ledger.Entry
 		for index, q := range map[string]ledger.Question{
 			"comment_newest": ledger.CommentsOf(keys, ledger.Page[ledger.Place]{Rows: 3}, &comments), "external_link_one_per_system": ledger.LinksOf(keys, &links),
-			"ledger_entry_pkey": ledger.HistoryOf(keys, nil, ledger.Page[int64]{Rows: 3}, &history),
+			"ledger_entry_pkey": ledger.HistoryOf(keys, ledger.LineFilter{}, ledger.Page[int64]{Rows: 3}, &history),
 		} {
 			sent.take()
 			if err := reader.Read(t.Context(), v, q); err != nil {

@@ -41,8 +41,8 @@ func linkOf(r db.ExternalLink) (Link, error) {
 	if err := json.Unmarshal(r.Parked, &l.Parked); err != nil {
 		return l, fmt.Errorf("reading the parked fields of link %s: %w", r.ID, err)
 	}
-	if err := json.Unmarshal(r.Flips, &l.Flips); err != nil {
-		return l, fmt.Errorf("reading the flips of link %s: %w", r.ID, err)
+	if err := json.Unmarshal(r.Flips, &l.Standing); err != nil {
+		return l, fmt.Errorf("reading how the fields of link %s stand: %w", r.ID, err)
 	}
 	return l, nil
 }

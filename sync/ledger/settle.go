@@ -14,6 +14,7 @@ import (
 
 	"liaison/connectors"
 	"liaison/internal/incident"
+	"liaison/internal/postgres"
 	"liaison/sync/ledger/internal/db"
 	"liaison/sync/merge"
 )
@@ -22,6 +23,7 @@ import (
 type Settlement struct {
 	State     State     // StateDelivered, StatePending (again at RetryAt), StateUnknown (look again at RetryAt) or StateDead
 	RetryAt   time.Time // when the lane's next turn is; zero means at once
+	Lost      bool      // with StateUnknown: the answer to a call of this exchange was lost, not only to an earlier one's
 	ErrorKind string    // of a failure, in a word
 	Error     string    // for people, without secrets
 
@@ -30,9 +32,12 @@ type Settlement struct {
 	RemoteState string             // its state in the vendor's words for people, with Ticket
 	Agreed      map[incident.Field]merge.Base
 	Parked      map[incident.Field]string // fields that now wait for a person
-	Mapping     string                    // the version of the mapping that translated it
-	Copy        string                    // the vendor's id of the comment that was delivered
-	Duplicates  []connectors.ExternalID   // further tickets found under the same correlation id
+	Freed       []incident.Field          // parked fields that travel again; what was agreed on does so anyway
+	Standing    map[incident.Field]merge.Standing
+	Mapping     string                  // the version of the mapping that translated it
+	Copy        string                  // the vendor's id of the comment that was delivered
+	Duplicates  []connectors.ExternalID // further tickets found under the same correlation id: told, and closed by the same lane
+	Closed      connectors.ExternalID   // the further ticket that this delivery closed
 }
 
 // settling is a settlement on its way into the store.
@@ -105,7 +110,7 @@ func (l *Ledger) settleOne(ctx context.Context, x Exchange, s Settlement) error 
 		}
 		at := l.now()
 		for _, c := range tells {
-			c.actor, c.about, c.before, c.after = s.Actor, x.Lease.Link, now, now
+			c.actor, c.about, c.before, c.after, c.mapping = s.Actor, x.Lease.Link, now, now, s.Mapping
 			var err error
 			if now, _, err = l.write(ctx, q, c, at); err != nil {
 				return err
@@ -147,12 +152,23 @@ func (l *Ledger) tells(x Exchange, s Settlement) []change {
 			out = append(out, change{kind: TicketChanged, detail: map[string]any{"state": [2]string{x.Link.RemoteState, s.RemoteState}}})
 		}
 	}
+	for _, id := range s.Duplicates {
+		out = append(out, duplicateFound(x.Lease.Link, id, "", "", s.Ticket.ID))
+	}
+	if s.Closed != "" {
+		out = append(out, change{kind: DuplicateClosed, visibility: incident.Internal, detail: map[string]any{"externalId": s.Closed, "follows": x.Link.ExternalID}})
+	}
 	for _, f := range slices.Sorted(maps.Keys(s.Parked)) {
 		if x.Link.Parked[f] != s.Parked[f] {
-			out = append(out, parked(f, s.Parked[f]))
+			out = append(out, parked(f, s.Parked[f], s.Standing[f].Held == merge.Stopped))
 		}
 	}
-	if s.State == StateDead {
+	for _, f := range slices.Sorted(maps.Keys(x.Link.Parked)) {
+		if s.frees(f) {
+			out = append(out, freed(f))
+		}
+	}
+	if s.State == StateDead || s.State == StateSkipped && s.Error != "" {
 		out = append(out, change{
 			kind: DeliveryFailed, visibility: incident.Internal,
 			detail: map[string]any{"delivery": x.Delivery.ID, "kind": x.Delivery.Kind, "errorKind": s.ErrorKind, "error": s.Error},
@@ -161,8 +177,23 @@ func (l *Ledger) tells(x Exchange, s Settlement) []change {
 	return out
 }
 
-func parked(f incident.Field, reason string) change {
-	return change{kind: FieldParked, visibility: incident.Internal, detail: map[string]any{"field": f, "reason": reason}}
+// frees reports whether a field that was parked travels again.
+func (s Settlement) frees(f incident.Field) bool {
+	_, parked := s.Parked[f]
+	_, agreed := s.Agreed[f]
+	return !parked && (agreed || slices.Contains(s.Freed, f))
+}
+
+func parked(f incident.Field, reason string, stopped bool) change {
+	kind := FieldParked
+	if stopped {
+		kind = FieldStopped
+	}
+	return change{kind: kind, visibility: incident.Internal, detail: map[string]any{"field": f, "reason": reason}}
+}
+
+func freed(f incident.Field) change {
+	return change{kind: FieldFreed, visibility: incident.Internal, detail: map[string]any{"field": f}}
 }
 
 // settlements gathers the rows of many settlements, so that each table is written once.
@@ -184,7 +215,7 @@ func (w *settlements) add(x Exchange, s Settlement, at time.Time) {
 	}
 	l := &w.lanes
 	l.Organisations, l.Links, l.States = append(l.Organisations, o), append(l.Links, x.Lease.Link.UUID), append(l.States, string(s.State))
-	l.Versions, l.DueAts = append(l.Versions, x.Delivery.Version), append(l.DueAts, due)
+	l.Versions, l.DueAts, l.Losts = append(l.Versions, x.Delivery.Version), append(l.DueAts, due), append(l.Losts, s.Lost)
 	if s.Copy != "" {
 		c := &w.copies
 		c.Organisations, c.Links = append(c.Organisations, o), append(c.Links, x.Lease.Link.UUID)
@@ -195,9 +226,13 @@ func (w *settlements) add(x Exchange, s Settlement, at time.Time) {
 		link.LastSyncedAt = at
 		link.note(s.Ticket, s.RemoteState)
 		link.agree(s.Agreed)
+		for _, f := range s.Freed {
+			delete(link.Parked, f)
+		}
 		for f, reason := range s.Parked {
 			link.park(f, reason)
 		}
+		link.stand(s)
 		link.appendTo(&w.links)
 	}
 }
@@ -220,7 +255,7 @@ func (w *settlements) write(ctx context.Context, q db.Querier, at time.Time) err
 			return fmt.Errorf("writing links: %w", err)
 		}
 	}
-	if err := q.SettleLanes(ctx, w.lanes); err != nil {
+	if err := q.SettleLanes(postgres.Last(ctx), w.lanes); err != nil {
 		return fmt.Errorf("giving lanes back: %w", err)
 	}
 	return nil
@@ -257,6 +292,21 @@ func (l *Link) agree(agreed map[incident.Field]merge.Base) {
 	}
 }
 
+// stand notes how the settlement's fields fare, and which mapping parked them.
+func (l *Link) stand(s Settlement) {
+	if l.Standing == nil {
+		l.Standing = map[incident.Field]merge.Standing{}
+	}
+	for f, st := range s.Standing {
+		merge.Keep(l.Standing, f, st)
+	}
+	for f := range s.Parked {
+		st := l.Standing[f]
+		st.Mapping = s.Mapping
+		merge.Keep(l.Standing, f, st)
+	}
+}
+
 func (l *Link) park(f incident.Field, reason string) {
 	if l.Parked == nil {
 		l.Parked = map[incident.Field]string{}
@@ -269,6 +319,6 @@ func (l Link) appendTo(p *db.UpdateLinksParams) {
 	p.Organisations, p.Ids, p.ExternalIds = append(p.Organisations, int64(l.Organisation)), append(p.Ids, l.ID.UUID), append(p.ExternalIds, string(l.ExternalID))
 	p.Numbers, p.Urls = append(p.Numbers, storable(l.Number)), append(p.Urls, storable(l.URL))
 	p.RemoteVersions, p.RemoteStates = append(p.RemoteVersions, l.RemoteVersion), append(p.RemoteStates, storable(l.RemoteState))
-	p.Bases, p.Parkeds, p.Flipses = append(p.Bases, object(l.Base)), append(p.Parkeds, object(l.Parked)), append(p.Flipses, object(l.Flips))
+	p.Bases, p.Parkeds, p.Flipses = append(p.Bases, object(l.Base)), append(p.Parkeds, object(l.Parked)), append(p.Flipses, object(l.Standing))
 	p.JournalMarks, p.Gones, p.LastSyncedAts = append(p.JournalMarks, string(l.JournalMark)), append(p.Gones, string(l.Gone)), append(p.LastSyncedAts, l.LastSyncedAt)
 }

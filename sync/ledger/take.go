@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -13,15 +14,24 @@ import (
 	"liaison/connectors"
 	"liaison/internal/incident"
 	"liaison/sync/ledger/internal/db"
+	"liaison/sync/mapping"
 	"liaison/sync/merge"
 )
 
 // Situation is how things stand in the hub while a vendor's news is weighed.
 type Situation struct {
+	Now      time.Time
 	Incident incident.Incident
 	Link     Link
 	Open     []OpenDelivery  // what the vendor has yet to hear, in order
 	Known    map[string]bool // which of the vendor's journal entries the hub has
+
+	// Undecided holds the link's conflicts that wait for a person.
+	Undecided map[incident.Field]merge.Conflict
+	// SetAt looks up when a field was last set in the hub; zero when that was put away long ago.
+	SetAt func(incident.Field) (time.Time, error)
+
+	undecided map[incident.Field]Conflict
 }
 
 // OpenDelivery is a delivery that is not settled, with its comment.
@@ -43,11 +53,16 @@ type Arrival struct {
 	Outcome     merge.Outcome
 	Messages    []connectors.JournalEntry // new ones, oldest first
 	Mark        connectors.Mark           // the journal up to here is in the hub; empty leaves the mark as it is
+	Mapping     string                    // the version of the mapping that translated it
+	Unseen      bool                      // the ticket could not be read: nothing but RemoteState is known
 }
 
 // Taken is what Take made.
 type Taken struct {
-	Entries int // how many entries were written
+	Entries   int // how many entries were written
+	Echoes    int // how many fields were seen for the first time as the hub wrote them
+	Conflicts int // how many fields both sides had changed
+	Stopped   int // how many fields went to and fro once too often
 }
 
 // Take lays a vendor's news into the ledger: weigh looks at the incident and the link while they are locked, and
@@ -66,9 +81,12 @@ func (l *Ledger) Take(ctx context.Context, lease Lease, journal []string, weigh 
 		if err != nil {
 			return err
 		}
-		w := arrivalWriter{ledger: l, q: q, lease: lease, now: s.Incident, actor: a.Actor, at: l.now()}
+		w := arrivalWriter{ledger: l, q: q, lease: lease, now: s.Incident, actor: a.Actor, mapping: a.Mapping, at: s.Now}
 		link := s.Link
-		link.LastSyncedAt = w.at
+		link.Base, link.Parked = maps.Clone(s.Link.Base), maps.Clone(s.Link.Parked)
+		if !a.Unseen {
+			link.LastSyncedAt = w.at
+		}
 		if err := w.values(ctx, s, a, &link); err != nil {
 			return err
 		}
@@ -76,7 +94,9 @@ func (l *Ledger) Take(ctx context.Context, lease Lease, journal []string, weigh 
 			return err
 		}
 		link.note(&a.Ticket, a.RemoteState)
-		link.RemoteVersion = a.Ticket.Version
+		if link.RemoteVersion = a.Ticket.Version; a.Unseen {
+			link.RemoteVersion = "" // once it is seen again, whatever its version, it is news
+		}
 		if a.Mark != "" {
 			link.JournalMark = a.Mark
 		}
@@ -85,7 +105,7 @@ func (l *Ledger) Take(ctx context.Context, lease Lease, journal []string, weigh 
 		if err := q.UpdateLinks(ctx, row); err != nil {
 			return fmt.Errorf("writing the link: %w", err)
 		}
-		taken.Entries, deliveries = w.entries, w.deliveries
+		taken, deliveries = Taken{Entries: w.entries, Echoes: a.Outcome.Echoes, Conflicts: w.conflicts, Stopped: len(a.Outcome.Stopped)}, w.deliveries
 		return nil
 	})
 	if err != nil {
@@ -110,7 +130,7 @@ func (l *Ledger) situation(ctx context.Context, q db.Querier, lease Lease, journ
 	if err != nil {
 		return s, fmt.Errorf("locking the incident: %w", err)
 	}
-	s.Incident = incidentOf(locked)
+	s.Now, s.Incident = l.now(), incidentOf(locked)
 	if err := fence(ctx, q, lease); err != nil {
 		return s, err
 	}
@@ -121,26 +141,61 @@ func (l *Ledger) situation(ctx context.Context, q db.Querier, lease Lease, journ
 	if s.Link, err = linkOf(row); err != nil {
 		return s, err
 	}
+	err = l.surroundings(ctx, q, lease, journal, &s) // before s is read for the return: the order of the two is not defined
+	return s, err
+}
+
+// surroundings reads what else stands around a link and its incident.
+func (l *Ledger) surroundings(ctx context.Context, q db.Querier, lease Lease, journal []string, s *Situation) error {
 	open, err := q.OpenDeliveries(ctx, db.OpenDeliveriesParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID})
 	if err != nil {
-		return s, fmt.Errorf("reading open deliveries: %w", err)
+		return fmt.Errorf("reading open deliveries: %w", err)
 	}
 	for _, r := range open {
 		d, err := deliveryOf(now(r.Delivery, r.SendingVersion))
 		if err != nil {
-			return s, err
+			return err
 		}
-		s.Open = append(s.Open, OpenDelivery{Delivery: d, Message: incident.Comment{ID: d.Comment, Body: r.CommentBody, Author: r.CommentAuthor, Visibility: incident.Visibility(r.CommentVisibility)}})
+		s.Open = append(s.Open, OpenDelivery{Delivery: d, Message: d.saying(incident.Comment{ID: d.Comment, Body: r.CommentBody, Author: r.CommentAuthor, Visibility: incident.Visibility(r.CommentVisibility)})})
 	}
 	known, err := q.KnownCopies(ctx, db.KnownCopiesParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID, ExternalIds: journal})
 	if err != nil {
-		return s, fmt.Errorf("reading known comments: %w", err)
+		return fmt.Errorf("reading known comments: %w", err)
 	}
 	s.Known = map[string]bool{}
 	for _, id := range known {
 		s.Known[id] = true
 	}
-	return s, nil
+	s.SetAt = func(f incident.Field) (time.Time, error) {
+		at, err := q.FieldSetAt(ctx, db.FieldSetAtParams{OrganisationID: int64(lease.Organisation), IncidentID: s.Incident.ID.UUID, Field: string(f)})
+		if err != nil || len(at) == 0 {
+			return time.Time{}, err
+		}
+		return at[0].UTC(), nil
+	}
+	return l.conflicts(ctx, q, lease, s)
+}
+
+// conflicts reads what waits for a person, if anything does.
+func (l *Ledger) conflicts(ctx context.Context, q db.Querier, lease Lease, s *Situation) error {
+	reviewed := slices.ContainsFunc(slices.Collect(maps.Values(s.Link.Standing)), func(st merge.Standing) bool { return st.Held == merge.Review })
+	if !reviewed {
+		return nil
+	}
+	rows, err := q.OpenConflicts(ctx, db.OpenConflictsParams{OrganisationID: int64(lease.Organisation), LinkID: lease.Link.UUID})
+	if err != nil {
+		return fmt.Errorf("reading open conflicts: %w", err)
+	}
+	s.Undecided, s.undecided = map[incident.Field]merge.Conflict{}, map[incident.Field]Conflict{}
+	for _, r := range rows {
+		c, err := conflictOf(r)
+		if err != nil {
+			return err
+		}
+		s.undecided[c.Field] = c
+		s.Undecided[c.Field] = merge.Conflict{Field: c.Field, Base: c.Base, Hub: c.Hub, Remote: c.Vendor, Policy: c.Policy, Rule: c.Rule}
+	}
+	return nil
 }
 
 // arrivalWriter writes the entries of one arrival, each upon the one before it.
@@ -150,13 +205,15 @@ type arrivalWriter struct {
 	lease      Lease
 	now        incident.Incident
 	actor      Actor
+	mapping    string
 	at         time.Time
 	entries    int
+	conflicts  int
 	deliveries int64
 }
 
 func (w *arrivalWriter) write(ctx context.Context, c change) error {
-	c.actor, c.from, c.before = w.actor, w.lease.Link, w.now
+	c.actor, c.from, c.before, c.mapping = w.actor, w.lease.Link, w.now, w.mapping
 	if c.after.ID == (incident.ID{}) {
 		c.after = w.now
 	}
@@ -190,7 +247,7 @@ func (w *arrivalWriter) values(ctx context.Context, s Situation, a Arrival, link
 		}
 	}
 	for _, c := range o.Conflicts {
-		if err := w.conflict(ctx, c); err != nil {
+		if err := w.conflict(ctx, s, c); err != nil {
 			return err
 		}
 	}
@@ -198,26 +255,16 @@ func (w *arrivalWriter) values(ctx context.Context, s Situation, a Arrival, link
 		return err
 	}
 	for _, f := range slices.Sorted(maps.Keys(refused)) {
-		c := merge.Conflict{Field: f, Base: s.Link.Base[f].Hub, Hub: w.now.Values()[f], Remote: o.Take[f], Winner: merge.Hub, Rule: "the lifecycle refuses it: " + refused[f].Error()}
-		if err := w.conflict(ctx, c); err != nil {
+		c := merge.Conflict{
+			Field: f, Base: s.Link.Base[f].Hub, Hub: w.now.Values()[f], Remote: o.Take[f], Policy: mapping.PolicyLifecycle, Winner: merge.Hub,
+			Rule: "the lifecycle refuses it: " + refused[f].Error(),
+		}
+		if err := w.conflict(ctx, s, c); err != nil {
 			return err
 		}
 	}
-	for _, f := range slices.Sorted(maps.Keys(o.Parked)) {
-		if s.Link.Parked[f] != o.Parked[f] {
-			if err := w.write(ctx, parked(f, o.Parked[f])); err != nil {
-				return err
-			}
-		}
-		link.park(f, o.Parked[f])
-	}
-	for _, f := range o.Freed {
-		if _, waits := s.Link.Parked[f]; waits {
-			if err := w.write(ctx, change{kind: FieldFreed, visibility: incident.Internal, detail: map[string]any{"field": f}}); err != nil {
-				return err
-			}
-		}
-		delete(link.Parked, f)
+	if err := w.fields(ctx, s, o, link); err != nil {
+		return err
 	}
 	if len(o.Push) > 0 {
 		if err := w.push(ctx, o.Push); err != nil {
@@ -227,9 +274,82 @@ func (w *arrivalWriter) values(ctx context.Context, s Situation, a Arrival, link
 	return w.ticket(ctx, s, a, len(payload) > 0)
 }
 
-func (w *arrivalWriter) conflict(ctx context.Context, c merge.Conflict) error {
-	return w.write(ctx, change{kind: Conflicted, visibility: incident.Internal, detail: map[string]any{
-		"field": c.Field, "base": c.Base, "hub": c.Hub, "vendor": c.Remote, "winner": c.Winner, "rule": c.Rule,
+// fields tells of fields that no longer travel, and of those that travel again.
+func (w *arrivalWriter) fields(ctx context.Context, s Situation, o merge.Outcome, link *Link) error {
+	if o.Standing != nil {
+		link.Standing = o.Standing
+	}
+	for _, f := range slices.Sorted(maps.Keys(o.Parked)) {
+		if s.Link.Parked[f] != o.Parked[f] && o.Standing[f].Held != merge.Review { // a conflict is told as such
+			if err := w.write(ctx, parked(f, o.Parked[f], slices.Contains(o.Stopped, f))); err != nil {
+				return err
+			}
+		}
+		link.park(f, o.Parked[f])
+	}
+	for _, f := range o.Settled {
+		if err := w.settled(ctx, s, f); err != nil {
+			return err
+		}
+	}
+	for _, f := range o.Freed {
+		if _, waited := s.Link.Parked[f]; waited && !slices.Contains(o.Settled, f) {
+			if err := w.write(ctx, freed(f)); err != nil {
+				return err
+			}
+		}
+		delete(link.Parked, f)
+	}
+	return nil
+}
+
+// conflict keeps both values of a field. One that waits for a person already is brought up to date instead.
+func (w *arrivalWriter) conflict(ctx context.Context, s Situation, c merge.Conflict) error {
+	if told, waits := s.undecided[c.Field]; waits && c.Winner == "" {
+		err := w.q.UpdateConflict(ctx, db.UpdateConflictParams{OrganisationID: int64(told.Organisation), ID: told.ID.UUID, Hub: c.Hub, Vendor: c.Remote})
+		if err != nil {
+			return fmt.Errorf("bringing a conflict up to date: %w", err)
+		}
+		return nil
+	}
+	id := incident.NewConflictID()
+	detail := map[string]any{"conflict": id, "field": c.Field, "base": c.Base, "hub": c.Hub, "vendor": c.Remote, "policy": c.Policy, "winner": c.Winner, "rule": c.Rule}
+	if c.Winner != "" {
+		detail["loser"] = c.Winner.Other()
+	}
+	if err := w.write(ctx, change{kind: Conflicted, visibility: incident.Internal, detail: detail}); err != nil {
+		return err
+	}
+	w.conflicts++
+	err := w.q.InsertConflict(ctx, db.InsertConflictParams{
+		OrganisationID: int64(w.lease.Organisation), ID: id.UUID, IncidentID: w.now.ID.UUID, LinkID: w.lease.Link.UUID, Version: w.now.Version,
+		Field: string(c.Field), Base: storable(c.Base), Hub: storable(c.Hub), Vendor: storable(c.Remote), Policy: string(cmp.Or(c.Policy, mapping.Policy(c.Winner))), Winner: string(c.Winner),
+		Rule: storable(c.Rule), At: w.at,
+	})
+	if err != nil {
+		return fmt.Errorf("writing a conflict: %w", err)
+	}
+	return nil
+}
+
+// settled ends a conflict about which there is nothing to decide any more: a side took its change back, or came to the
+// other's value.
+func (w *arrivalWriter) settled(ctx context.Context, s Situation, f incident.Field) error {
+	c, waits := s.undecided[f]
+	if !waits {
+		return nil
+	}
+	winner, is := merge.Hub, w.now.Values()[f]
+	if is != c.Hub {
+		winner = merge.Vendor
+	}
+	rule := fmt.Sprintf("nobody had to decide: both sides have come to %q", is)
+	err := w.q.CloseConflict(ctx, db.CloseConflictParams{OrganisationID: int64(c.Organisation), ID: c.ID.UUID, Winner: string(winner), Rule: c.Rule + "; " + rule, At: w.at, ByWhom: liaison.Name})
+	if err != nil {
+		return fmt.Errorf("closing a conflict: %w", err)
+	}
+	return w.write(ctx, change{kind: ConflictResolved, visibility: incident.Internal, detail: map[string]any{
+		"conflict": c.ID, "field": f, "hub": c.Hub, "vendor": c.Vendor, "winner": winner, "loser": winner.Other(), "rule": rule,
 	}})
 }
 
@@ -257,7 +377,7 @@ func (w *arrivalWriter) push(ctx context.Context, fields []incident.Field) error
 		values[f] = is[f]
 	}
 	after, n, err := w.ledger.write(ctx, w.q, change{
-		kind: TicketChanged, visibility: incident.Internal, actor: Actor{Kind: Hub, Name: "Liaison"}, before: w.now, after: w.now,
+		kind: TicketChanged, visibility: incident.Internal, actor: liaison, before: w.now, after: w.now, mapping: w.mapping,
 		about: w.lease.Link, only: []incident.LinkID{w.lease.Link}, deliver: UpdateTicket, payload: values, detail: map[string]any{"pushed": fields},
 	}, w.at)
 	if err != nil {
@@ -269,13 +389,31 @@ func (w *arrivalWriter) push(ctx context.Context, fields []incident.Field) error
 
 // ticket tells of what changed at the vendor without changing the incident.
 func (w *arrivalWriter) ticket(ctx context.Context, s Situation, a Arrival, changed bool) error {
-	switch {
-	case a.Ticket.Gone != connectors.Present && s.Link.Gone == connectors.Present:
+	if a.Ticket.Gone != connectors.Present {
+		if s.Link.Gone == a.Ticket.Gone {
+			return nil
+		}
 		return w.write(ctx, change{kind: TicketGone, detail: map[string]any{"how": a.Ticket.Gone, "successor": a.Ticket.SuccessorID}})
-	case a.RemoteState != s.Link.RemoteState && !changed:
-		return w.write(ctx, change{kind: TicketChanged, detail: map[string]any{"state": [2]string{s.Link.RemoteState, a.RemoteState}}})
 	}
-	return nil
+	detail := map[string]any{}
+	if a.RemoteState != s.Link.RemoteState && !changed {
+		detail["state"] = [2]string{s.Link.RemoteState, a.RemoteState}
+	}
+	if was, is := s.Link.Number, a.Ticket.Number; was != "" && is != "" && was != is {
+		detail["number"] = [2]string{was, is}
+	}
+	if s.Link.Gone != connectors.Present {
+		detail["restored"] = s.Link.Gone
+		n, err := w.q.RestoreLane(ctx, db.RestoreLaneParams{OrganisationID: int64(w.lease.Organisation), LinkID: w.lease.Link.UUID, At: w.at})
+		if err != nil {
+			return fmt.Errorf("letting a lane go on: %w", err)
+		}
+		w.deliveries += n
+	}
+	if len(detail) == 0 {
+		return nil
+	}
+	return w.write(ctx, change{kind: TicketChanged, detail: detail})
 }
 
 func (w *arrivalWriter) messages(ctx context.Context, messages []connectors.JournalEntry) error {

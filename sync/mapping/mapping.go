@@ -10,15 +10,6 @@ import (
 	"liaison/internal/incident"
 )
 
-// Owner says whose value stands when both sides changed a field.
-type Owner string
-
-// The owners.
-const (
-	OwnerHub    Owner = "HUB" // the default
-	OwnerVendor Owner = "VENDOR"
-)
-
 // Mapping is one system's checked translation. It is made by Load and Overlay and never changes.
 type Mapping struct {
 	name     string // the files, as problems name them
@@ -29,6 +20,7 @@ type Mapping struct {
 	texts    map[incident.Field]*text
 	tables   map[incident.Field]*table
 	unmapped map[incident.Field]*unmapped
+	bounce   *Bounce // nil: as usual
 
 	tried map[string][]string // by vendor field: the words with which the tables are checked
 }
@@ -67,7 +59,7 @@ type table struct {
 	at          place
 	key         string // as the file calls it: "states"
 	field       incident.Field
-	owner       Owner
+	ruling      Ruling
 	rows        []*row
 	notWritable []notWritable
 
@@ -162,7 +154,7 @@ func Load(name string, data []byte) (*Mapping, error) {
 
 // Overlay lays an organisation's own file over base and checks the result. What the own file gives for a hub field, a table, a
 // text field or the word that it is not mapped, replaces all that base says of that field; so does what it gives for a vendor
-// field under vendor_values and computed. The rest of base stays. base itself is left as it is.
+// field under vendor_values and computed, and what it gives under bounce. The rest of base stays. base itself is left as it is.
 func Overlay(base *Mapping, name string, data []byte) (*Mapping, error) {
 	own, problems := parse(name, data)
 	if own != nil && own.vendor != "" && own.vendor != base.vendor {
@@ -211,13 +203,16 @@ func (m *Mapping) overlaid(own *Mapping) *Mapping {
 		for f, u := range from.unmapped {
 			laid.unmapped[f] = u
 		}
+		if from.bounce != nil {
+			laid.bounce = from.bounce
+		}
 	}
 	return laid
 }
 
 // raw is the table as its file has it, without what finish worked out against one mapping's values.
 func (t *table) raw() *table {
-	return &table{at: t.at, key: t.key, field: t.field, owner: t.owner, rows: t.rows, notWritable: t.notWritable}
+	return &table{at: t.at, key: t.key, field: t.field, ruling: t.ruling, rows: t.rows, notWritable: t.notWritable}
 }
 
 func (m *Mapping) mentions(f incident.Field) bool {
@@ -229,17 +224,6 @@ func (m *Mapping) Vendor() string { return m.vendor }
 
 // Version returns a short hash of the content: two mappings with the same version translate alike.
 func (m *Mapping) Version() string { return m.version }
-
-// Owner returns whose value of f stands when both sides changed it.
-func (m *Mapping) Owner(f incident.Field) Owner {
-	switch {
-	case m.tables[f] != nil:
-		return m.tables[f].owner
-	case m.texts[f] != nil:
-		return m.texts[f].owner
-	}
-	return OwnerHub
-}
 
 // VendorFields lists every vendor field that Read needs, sorted.
 func (m *Mapping) VendorFields() []string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -60,7 +61,7 @@ func parse(name string, data []byte) (*Mapping, Problems) {
 		name: name, version: short(sum), values: map[string]*domain{}, computed: map[string]*computed{},
 		texts: map[incident.Field]*text{}, tables: map[incident.Field]*table{}, unmapped: map[incident.Field]*unmapped{},
 	}
-	known := []string{"vendor", "vendor_values", "computed", "fields", "not_mapped"}
+	known := []string{"vendor", "vendor_values", "computed", "fields", "not_mapped", "bounce"}
 	for _, t := range tableFields {
 		known = append(known, t.key)
 	}
@@ -84,6 +85,9 @@ func parse(name string, data []byte) (*Mapping, Problems) {
 	}
 	if n := keys["not_mapped"]; n != nil {
 		p.unmapped(m, n)
+	}
+	if n := keys["bounce"]; n != nil {
+		p.bounces(m, n)
 	}
 	return m, p.problems
 }
@@ -263,10 +267,6 @@ func choice[S ~string](p *parser, n *yaml.Node, what string, known ...S) S {
 	return S(w)
 }
 
-func (p *parser) owner(n *yaml.Node, what string) Owner {
-	return Owner(strings.ToUpper(choice(p, n, what, "hub", "vendor")))
-}
-
 func (p *parser) vendorValues(m *Mapping, n *yaml.Node) {
 	for _, e := range p.entries(n, "vendor_values") {
 		what := "vendor_values." + e.name
@@ -345,9 +345,9 @@ func (p *parser) texts(m *Mapping, n *yaml.Node) {
 			p.fail(e.key, fmt.Sprintf("give it a table under %s:", tableKey(f)), "%s has words of the hub's own, which no text can stand for", e.name)
 			continue
 		}
-		keys := p.keys(e.node, what, []string{"vendor", "direction", "max", "unit", "single_line", "owner"})
+		keys := p.keys(e.node, what, slices.Concat([]string{"vendor", "direction", "max", "unit", "single_line"}, rulingKeys))
 		t := &text{
-			at: p.at(e.key), field: f, owner: p.owner(keys["owner"], "owner: of "+what),
+			at: p.at(e.key), field: f, ruling: p.ruling(f, keys, what),
 			direction: choice(p, keys["direction"], "direction: of "+what, bothWays, outOnly, inOnly),
 		}
 		if keys["vendor"] == nil {
@@ -367,16 +367,25 @@ func (p *parser) limit(keys map[string]*yaml.Node, what string) limit {
 	}
 	switch n := keys["max"]; {
 	case n != nil:
-		w, ok := p.word(n, "max: of "+what)
-		number, err := strconv.Atoi(w)
-		if ok && (err != nil || number < 1) {
-			p.fail(n, "give a whole number above 0, or leave max: out", "max: of %s is %q", what, w)
-		}
-		l.max = max(0, number)
+		l.max = p.number(n, "max: of "+what, math.MaxInt32, "give a whole number above 0, or leave max: out")
 	case keys["unit"] != nil:
 		p.fail(keys["unit"], "add max:, or remove unit:", "%s has a unit: but no max:", what)
 	}
 	return l
+}
+
+// number reads a whole number from 1 to most; what is none counts as 0.
+func (p *parser) number(n *yaml.Node, what string, most int, remedy string) int {
+	w, ok := p.word(n, what)
+	number, err := strconv.Atoi(w)
+	sound := err == nil && number >= 1 && number <= most
+	if ok && !sound {
+		p.fail(n, remedy, "%s is %q", what, w)
+	}
+	if !sound {
+		return 0
+	}
+	return number
 }
 
 func tableKey(f incident.Field) string {
@@ -412,8 +421,8 @@ func keyOf(n *yaml.Node, name string) *yaml.Node {
 }
 
 func (p *parser) table(m *Mapping, key string, f incident.Field, at, n *yaml.Node) {
-	keys := p.keys(n, key, []string{"owner", "rows", "not_writable"})
-	t := &table{at: p.at(at), key: key, field: f, owner: p.owner(keys["owner"], "owner: of "+key)}
+	keys := p.keys(n, key, slices.Concat([]string{"rows", "not_writable"}, rulingKeys))
+	t := &table{at: p.at(at), key: key, field: f, ruling: p.ruling(f, keys, key)}
 	if keys["rows"] == nil {
 		p.fail(at, "add rows:, or name the field under not_mapped: with the reason", "%s has no rows", key)
 	} else {

@@ -22,7 +22,7 @@ type text struct {
 	field     incident.Field
 	vendor    string // the vendor's field
 	direction direction
-	owner     Owner
+	ruling    Ruling
 	limit     limit
 }
 

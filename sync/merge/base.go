@@ -21,6 +21,9 @@ import (
 type Base struct {
 	Hub    string            `json:"hub"`
 	Vendor connectors.Fields `json:"vendor"`
+	// Ours tells that the hub wrote it and has not seen it at the vendor since: the reading that shows it is our own echo. It is
+	// for counting alone. What decides is the content, which is spent once the base has moved on.
+	Ours bool `json:"ours,omitempty"`
 }
 
 // holds reports whether the vendor still has the base's words. A base without words holds nothing.
@@ -52,7 +55,7 @@ func Sent(w mapping.Written) map[incident.Field]Base {
 	out := map[incident.Field]Base{}
 	for f, words := range w.Expect {
 		if len(words) > 0 {
-			out[f] = Base{Hub: w.Values[f], Vendor: maps.Clone(words)}
+			out[f] = Base{Hub: w.Values[f], Vendor: maps.Clone(words), Ours: true}
 		}
 	}
 	return out
@@ -86,7 +89,7 @@ func Settle(m *mapping.Mapping, before map[incident.Field]Base, w mapping.Writte
 		case echoes:
 			s.compare(f, before, w, after, answer)
 		case wrote: // written and never read: nothing to compare
-			s.Agreed[f] = Base{Hub: w.Values[f], Vendor: maps.Clone(w.Words[f])}
+			s.Agreed[f] = Base{Hub: w.Values[f], Vendor: maps.Clone(w.Words[f]), Ours: true}
 		default:
 			s.start(f, before, w, after)
 		}
@@ -104,13 +107,13 @@ func (s *Settlement) compare(f incident.Field, before map[incident.Field]Base, w
 	old, hadBase := before[f]
 	switch {
 	case !whole && len(words) == 0 && len(expect.Vendor) > 0: // the answer shows nothing of it
-		s.Agreed[f] = Base{Hub: v, Vendor: maps.Clone(expect.Vendor)}
+		s.Agreed[f] = Base{Hub: v, Vendor: maps.Clone(expect.Vendor), Ours: true}
 	case expect.holds(words), understood && (r.Means(v) || cut(v, r)):
-		s.Agreed[f] = Base{Hub: v, Vendor: maps.Clone(words)}
+		s.Agreed[f] = Base{Hub: v, Vendor: maps.Clone(words), Ours: true}
 	case hadBase && old.holds(words):
 		s.Overruled[f] = fmt.Sprintf("the vendor accepted the write of %s but kept %s", f, told(words))
 	case len(expect.Vendor) > 0:
-		s.Agreed[f] = Base{Hub: v, Vendor: maps.Clone(expect.Vendor)}
+		s.Agreed[f] = Base{Hub: v, Vendor: maps.Clone(expect.Vendor), Ours: true}
 		s.Open = append(s.Open, f)
 	}
 }

@@ -93,36 +93,56 @@ func TestRules(t *testing.T) {
 			want: merge.Outcome{Agreed: base("IN_PROGRESS", state("2", "1"))},
 		},
 		"conflict, the vendor owns": {
-			base: base("NEW", state("1", "")), hub: "RESOLVED", remote: state("2", ""), pending: true,
+			base: base("NEW", state("1", "")), hub: "RESOLVED", remote: state("2", ""), owner: merge.Vendor, pending: true,
 			want: merge.Outcome{
 				Take: incident.Values{field: "IN_PROGRESS"}, Agreed: base("IN_PROGRESS", state("2", "")),
-				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Winner: merge.Vendor, Rule: "both sides changed state; the vendor owns it"}},
+				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Policy: mapping.PolicyVendor, Winner: merge.Vendor, Rule: "both sides changed state; the vendor owns it"}},
+			},
+		},
+		"conflict, a rule of the lifecycle decides against the owner": {
+			base: base("NEW", state("1", "")), hub: "RESOLVED", remote: state("2", ""), pending: true,
+			want: merge.Outcome{
+				Agreed: base("NEW", state("2", "")),
+				Conflicts: []merge.Conflict{{
+					Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Policy: mapping.PolicyLifecycle, Winner: merge.Hub,
+					Rule: "both sides changed state; the hub says that it is resolved; whoever disagrees with that reopens it",
+				}},
+			},
+		},
+		"conflict, the lifecycle has no rule": {
+			base: base("NEW", state("1", "")), hub: "IN_PROGRESS", remote: state("3", "4"), pending: true,
+			want: merge.Outcome{
+				Take: incident.Values{field: "ON_HOLD/AWAITING_VENDOR"}, Agreed: base("ON_HOLD/AWAITING_VENDOR", state("3", "4")),
+				Conflicts: []merge.Conflict{{
+					Field: field, Base: "NEW", Hub: "IN_PROGRESS", Remote: "ON_HOLD/AWAITING_VENDOR", Policy: mapping.PolicyLifecycle, Winner: merge.Vendor,
+					Rule: "both sides changed state; no rule of the lifecycle prefers IN_PROGRESS or ON_HOLD/AWAITING_VENDOR; the vendor owns the state",
+				}},
 			},
 		},
 		"conflict, the hub owns and its delivery waits": {
 			base: base("NEW", state("1", "")), hub: "RESOLVED", remote: state("2", ""), owner: merge.Hub, pending: true,
 			want: merge.Outcome{
 				Agreed:    base("NEW", state("2", "")),
-				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Winner: merge.Hub, Rule: "both sides changed state; the hub owns it"}},
+				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Policy: mapping.PolicyHub, Winner: merge.Hub, Rule: "both sides changed state; the hub owns it"}},
 			},
 		},
 		"conflict, the hub owns and nothing waits": {
 			base: base("NEW", state("1", "")), hub: "RESOLVED", remote: state("2", ""), owner: merge.Hub,
 			want: merge.Outcome{
 				Agreed: base("NEW", state("2", "")), Push: []incident.Field{field},
-				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Winner: merge.Hub, Rule: "both sides changed state; the hub owns it"}},
+				Conflicts: []merge.Conflict{{Field: field, Base: "NEW", Hub: "RESOLVED", Remote: "IN_PROGRESS", Policy: mapping.PolicyHub, Winner: merge.Hub, Rule: "both sides changed state; the hub owns it"}},
 			},
 		},
 		"a won conflict is not brought up again": {
 			base: base("NEW", state("2", "")), hub: "RESOLVED", remote: state("2", ""), owner: merge.Hub,
 		},
 		"conflict with a value that the hub may not take": {
-			base: base("NEW", state("1", "")), hub: "CLOSED", remote: state("2", ""), accepts: closed,
+			base: base("NEW", state("1", "")), hub: "CLOSED", remote: state("2", ""), owner: merge.Vendor, accepts: closed,
 			want: merge.Outcome{
 				Agreed: base("NEW", state("2", "")), Push: []incident.Field{field},
 				Conflicts: []merge.Conflict{{
-					Field: field, Base: "NEW", Hub: "CLOSED", Remote: "IN_PROGRESS", Winner: merge.Hub,
-					Rule: "both sides changed state; the vendor owns it, but its value cannot be taken: an incident that is CLOSED cannot become IN_PROGRESS",
+					Field: field, Base: "NEW", Hub: "CLOSED", Remote: "IN_PROGRESS", Policy: mapping.PolicyVendor, Winner: merge.Hub,
+					Rule: "both sides changed state; the vendor owns it, but the vendor's value cannot be taken: an incident that is CLOSED cannot become IN_PROGRESS",
 				}},
 			},
 		},
@@ -184,11 +204,13 @@ func TestRules(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in := merge.Input{
-				Base: tt.base, Hub: incident.Values{field: tt.hub}, Remote: m.Read(tt.remote), Owner: m.Owner,
+				Base: tt.base, Hub: incident.Values{field: tt.hub}, Remote: m.Read(tt.remote), Ruling: m.Ruling,
 				Pending: func(incident.Field) bool { return tt.pending }, Accepts: tt.accepts,
 			}
 			if tt.owner != "" {
-				in.Owner = func(incident.Field) merge.Owner { return tt.owner }
+				in.Ruling = func(incident.Field) mapping.Ruling {
+					return mapping.Ruling{Policy: mapping.Policy(tt.owner), Owner: tt.owner}
+				}
 			}
 			if tt.parked != "" {
 				in.ParkedNow = map[incident.Field]string{field: tt.parked}
@@ -212,7 +234,7 @@ func TestTheRestFlows(t *testing.T) {
 		},
 		Hub:    incident.Values{incident.FieldState: "NEW", incident.FieldPriority: "P3", incident.FieldTitle: "a"},
 		Remote: m.Read(connectors.Fields{"state": "9", "hold_reason": "", "priority": "1", "short_description": "b"}),
-		Owner:  m.Owner,
+		Ruling: m.Ruling,
 	})
 	if diff := cmp.Diff(incident.Values{incident.FieldPriority: "P1", incident.FieldTitle: "b"}, out.Take); diff != "" {
 		t.Errorf("taken (-want +got):\n%s", diff)
@@ -298,8 +320,14 @@ func TestSettle(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got := merge.Settle(m, tt.before, m.Write(tt.sent, tt.sent), tt.answer)
-			if diff := cmp.Diff(tt.agreed, got.Agreed, cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(tt.agreed, got.Agreed, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(merge.Base{}, "Ours")); diff != "" {
 				t.Errorf("agreed (-want +got):\n%s", diff)
+			}
+			for f, b := range got.Agreed {
+				w := m.Write(tt.sent, tt.sent)
+				if _, wrote := w.Words[f]; b.Ours != (wrote || len(w.Expect[f]) > 0) {
+					t.Errorf("%s: ours %v", f, b.Ours)
+				}
 			}
 			if tt.overrule != "" && !strings.Contains(got.Overruled[tt.overrule], `state "1"`) || tt.overrule == "" && len(got.Overruled) > 0 {
 				t.Errorf("overruled: %v", got.Overruled)
@@ -318,7 +346,7 @@ func TestSent(t *testing.T) {
 	hub := incident.Values{field: "ASSIGNED", incident.FieldTitle: "a", incident.FieldPriority: "NONE"}
 	base := merge.Sent(m.Write(hub, hub))
 	out := merge.Merge(merge.Input{
-		Base: base, Hub: hub, Owner: m.Owner,
+		Base: base, Hub: hub, Ruling: m.Ruling,
 		Remote: m.Read(connectors.Fields{"state": "2", "hold_reason": "", "short_description": "a", "priority": "5"}),
 	})
 	if diff := cmp.Diff(incident.Values{field: "IN_PROGRESS"}, out.Take); diff != "" {

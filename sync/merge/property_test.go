@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -62,7 +63,10 @@ func anyInput(t *rapid.T, m *mapping.Mapping) merge.Input {
 	in := merge.Input{Base: map[incident.Field]merge.Base{}, Hub: anyHub(t, "hub"), ParkedNow: map[incident.Field]string{}}
 	remote := anyTicket(t, m, "remote")
 	oldReading := m.Read(oldTicket)
-	pending, owners, refuses := map[incident.Field]bool{}, map[incident.Field]merge.Owner{}, map[incident.Field]bool{}
+	pending, rulings, refuses, writable := map[incident.Field]bool{}, map[incident.Field]mapping.Ruling{}, map[incident.Field]bool{}, map[incident.Field]bool{}
+	setAt := map[incident.Field]time.Time{}
+	in.Standing, in.Undecided = map[incident.Field]merge.Standing{}, map[incident.Field]merge.Conflict{}
+	in.Mapping, in.Now, in.RemoteAt = "v2", someTime, anyTime(t, "the ticket changed")
 	for _, f := range incident.Fields() {
 		words, read := oldReading.Words[f]
 		switch kind := rapid.SampledFrom([]string{"none", "agreed", "differs", "hub unchanged", "both unchanged"}).Draw(t, string(f)); {
@@ -80,15 +84,26 @@ func anyInput(t *rapid.T, m *mapping.Mapping) merge.Input {
 			maps.Copy(remote, words)
 		}
 		pending[f] = rapid.Bool().Draw(t, "pending "+string(f))
-		owners[f] = rapid.SampledFrom([]merge.Owner{merge.Hub, merge.Vendor}).Draw(t, "owner "+string(f))
+		rulings[f] = anyRuling(t, f)
+		setAt[f] = anyTime(t, "the hub set "+string(f))
+		writable[f] = rapid.Bool().Draw(t, "writable "+string(f))
 		refuses[f] = rapid.IntRange(0, 5).Draw(t, "refuses "+string(f)) == 0
 		if rapid.IntRange(0, 3).Draw(t, "parked "+string(f)) == 0 {
 			in.ParkedNow[f] = "some reason"
+			in.Standing[f] = merge.Standing{
+				Mapping: rapid.SampledFrom([]string{"v1", "v2"}).Draw(t, "parked by"),
+				Held:    rapid.SampledFrom([]merge.Hold{merge.Unheld, merge.Unheld, merge.Stopped, merge.Review, merge.Withheld}).Draw(t, "held"),
+			}
+			if in.Standing[f].Held == merge.Review {
+				in.Undecided[f] = merge.Conflict{Field: f, Hub: in.Hub[f], Remote: "as it was"}
+			}
 		}
 	}
 	in.Remote = m.Read(remote)
-	in.Owner = func(f incident.Field) merge.Owner { return owners[f] }
+	in.Ruling = func(f incident.Field) mapping.Ruling { return rulings[f] }
 	in.Pending = func(f incident.Field) bool { return pending[f] }
+	in.SetAt = func(f incident.Field) time.Time { return setAt[f] }
+	in.Writable = func(f incident.Field) bool { return writable[f] }
 	in.Accepts = func(f incident.Field, _ string) error {
 		if refuses[f] {
 			return errors.New("not from here")
@@ -96,6 +111,31 @@ func anyInput(t *rapid.T, m *mapping.Mapping) merge.Input {
 		return nil
 	}
 	return in
+}
+
+var someTime = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+
+// anyTime draws times that lie close together and far apart, and now and then one that nobody knows.
+func anyTime(t *rapid.T, name string) time.Time {
+	apart := rapid.SampledFrom([]time.Duration{-time.Hour, -2 * time.Minute, -time.Minute, 0, time.Second, 2 * time.Minute, 3 * time.Minute, time.Hour, 1}).Draw(t, name)
+	if apart == 1 {
+		return time.Time{}
+	}
+	return someTime.Add(apart)
+}
+
+func anyRuling(t *rapid.T, f incident.Field) mapping.Ruling {
+	r := mapping.Ruling{
+		Policy: rapid.SampledFrom([]mapping.Policy{mapping.PolicyHub, mapping.PolicyVendor, mapping.PolicyLatest, mapping.PolicyReview}).Draw(t, "policy "+string(f)),
+		Owner:  rapid.SampledFrom([]merge.Owner{merge.Hub, merge.Vendor}).Draw(t, "owner "+string(f)), Skew: 2 * time.Minute,
+	}
+	switch {
+	case r.Policy == mapping.PolicyHub || r.Policy == mapping.PolicyVendor:
+		r.Owner = merge.Owner(r.Policy)
+	case r.Policy == mapping.PolicyLatest && f == incident.FieldState:
+		r.Policy = mapping.PolicyLifecycle
+	}
+	return r
 }
 
 func eachVendor(t *testing.T, property func(t *rapid.T, m *mapping.Mapping)) {
@@ -140,7 +180,7 @@ func TestIdempotent(t *testing.T) {
 		in := anyInput(t, m)
 		out := merge.Merge(in)
 		again := merge.Merge(after(in, out))
-		want := merge.Outcome{Parked: out.Parked}
+		want := merge.Outcome{Parked: out.Parked, Standing: out.Standing}
 		if diff := cmp.Diff(want, again, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatalf("first %+v\nthen (-nothing +got):\n%s", out, diff)
 		}
@@ -153,7 +193,12 @@ func after(in merge.Input, out merge.Outcome) merge.Input {
 	next.Hub, next.Base = in.Hub.Clone(), maps.Clone(in.Base)
 	maps.Copy(next.Hub, out.Take)
 	maps.Copy(next.Base, out.Agreed)
-	next.ParkedNow = out.Parked
+	next.ParkedNow, next.Standing, next.Undecided = out.Parked, out.Standing, maps.Clone(in.Undecided)
+	for _, c := range out.Conflicts {
+		if c.Winner == "" {
+			next.Undecided[c.Field] = c
+		}
+	}
 	next.Pending = func(f incident.Field) bool { return slices.Contains(out.Push, f) || in.Pending(f) }
 	return next
 }
@@ -175,11 +220,14 @@ func TestTheLoserIsAlwaysReported(t *testing.T) {
 			if _, taken := out.Take[c.Field]; taken != (c.Winner == merge.Vendor) {
 				t.Fatalf("%s: winner %s, taken %v", c.Field, c.Winner, taken)
 			}
-			if c.Winner == merge.Vendor && in.Owner(c.Field) != merge.Vendor {
+			if policy := in.Ruling(c.Field).Policy; c.Winner == merge.Vendor && policy == mapping.PolicyHub {
 				t.Fatalf("%s: the vendor wins what the hub owns", c.Field)
+			} else if (c.Winner == "") != (c.Policy == mapping.PolicyReview) {
+				t.Fatalf("%s: winner %q under policy %s", c.Field, c.Winner, c.Policy)
 			}
-			if pushed := slices.Contains(out.Push, c.Field); pushed != (c.Winner == merge.Hub && !in.Pending(c.Field)) {
-				t.Fatalf("%s: winner %s, pending %v, pushed %v", c.Field, c.Winner, in.Pending(c.Field), pushed)
+			withheld := out.Standing[c.Field].Held == merge.Withheld
+			if pushed := slices.Contains(out.Push, c.Field); pushed != (c.Winner == merge.Hub && !in.Pending(c.Field) && !withheld) {
+				t.Fatalf("%s: winner %q, pending %v, pushed %v", c.Field, c.Winner, in.Pending(c.Field), pushed)
 			}
 		}
 		for f, r := range in.Remote.Values {
@@ -202,11 +250,14 @@ func TestFieldsAreIndependent(t *testing.T) {
 	eachVendor(t, func(t *rapid.T, m *mapping.Mapping) {
 		in := anyInput(t, m)
 		whole := merge.Merge(in)
-		sum := merge.Outcome{Take: incident.Values{}, Agreed: map[incident.Field]merge.Base{}, Parked: map[incident.Field]string{}}
+		sum := merge.Outcome{Take: incident.Values{}, Agreed: map[incident.Field]merge.Base{}, Parked: map[incident.Field]string{}, Standing: map[incident.Field]merge.Standing{}}
 		for _, f := range rapid.Permutation(incident.Fields()).Draw(t, "order") {
 			one := in
 			one.Hub = incident.Values{}
-			one.ParkedNow = map[incident.Field]string{}
+			one.ParkedNow, one.Standing = map[incident.Field]string{}, map[incident.Field]merge.Standing{}
+			if s, ok := in.Standing[f]; ok {
+				one.Standing[f] = s
+			}
 			if v, ok := in.Hub[f]; ok {
 				one.Hub[f] = v
 			}
@@ -220,6 +271,10 @@ func TestFieldsAreIndependent(t *testing.T) {
 			sum.Conflicts = append(sum.Conflicts, out.Conflicts...)
 			sum.Freed = append(sum.Freed, out.Freed...)
 			sum.Push = append(sum.Push, out.Push...)
+			sum.Settled = append(sum.Settled, out.Settled...)
+			sum.Stopped = append(sum.Stopped, out.Stopped...)
+			sum.Echoes += out.Echoes
+			maps.Copy(sum.Standing, out.Standing)
 		}
 		byName := cmpopts.SortSlices(func(a, b incident.Field) bool { return a < b })
 		byField := cmpopts.SortSlices(func(a, b merge.Conflict) bool { return a.Field < b.Field })
@@ -313,7 +368,7 @@ func (l *link) settle(agreed map[incident.Field]merge.Base, parked ...map[incide
 
 // poll reads the ticket and merges it.
 func (l *link) poll() merge.Outcome {
-	out := merge.Merge(merge.Input{Base: l.base, Hub: l.hub, Remote: l.m.Read(l.v.fields), Owner: l.m.Owner, ParkedNow: l.parked, Pending: l.pending})
+	out := merge.Merge(merge.Input{Base: l.base, Hub: l.hub, Remote: l.m.Read(l.v.fields), Ruling: l.m.Ruling, ParkedNow: l.parked, Pending: l.pending})
 	maps.Copy(l.hub, out.Take)
 	for f := range out.Take {
 		for _, values := range l.waiting {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +19,12 @@ import (
 
 // exchange says to the vendor what the delivery has to say, or finds out what became of an earlier try.
 func (w *Worker) exchange(ctx context.Context, x ledger.Exchange) ledger.Settlement {
+	s := w.attempt(ctx, x)
+	s.Mapping = w.system.Mapping.Version()
+	return s
+}
+
+func (w *Worker) attempt(ctx context.Context, x ledger.Exchange) ledger.Settlement {
 	if x.Link.Gone != connectors.Present {
 		return dead("gone", "the vendor's ticket no longer exists: it was "+strings.ToLower(string(x.Link.Gone))+" there")
 	}
@@ -39,6 +44,8 @@ func (w *Worker) exchange(ctx context.Context, x ledger.Exchange) ledger.Settlem
 		// Writing the same values again does no harm, so an unknown outcome needs no search: reading first shows
 		// what is left to write.
 		return w.update(ctx, x)
+	case ledger.CloseDuplicate:
+		return w.closeDuplicate(ctx, x)
 	}
 	return dead("internal", fmt.Sprintf("delivery kind %q is not known", x.Delivery.Kind))
 }
@@ -87,104 +94,6 @@ func (w *Worker) settled(x ledger.Exchange, written mapping.Written, ticket conn
 	}
 	maps.Copy(s.Parked, came.Overruled)
 	return s
-}
-
-func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlement {
-	if x.Link.ExternalID == "" {
-		return dead("internal", "the ticket has no id at the vendor, although its creation came before")
-	}
-	values := x.Delivery.Values
-	all := x.Incident.Values()
-	maps.Copy(all, values)
-	written := w.system.Mapping.Write(values, all)
-	if len(written.Words) == 0 {
-		return ledger.Settlement{State: ledger.StateDelivered, Parked: written.Parked}
-	}
-	ticket, err := w.system.Connector.Read(ctx, x.Link.ExternalID, w.system.Mapping.VendorFields())
-	switch {
-	case err != nil:
-		return w.failed(ctx, x, readOnly(err))
-	case ticket.Gone != connectors.Present || w.moved(x.Link, ticket, written):
-		return w.pullFirst(ctx, x)
-	}
-	// No no-op writes: some vendors would stamp the ticket and start their clocks anew.
-	missing := map[incident.Field]connectors.Fields{}
-	for f, words := range written.Words {
-		if !has(ticket.Fields, words) {
-			missing[f] = words
-		}
-	}
-	if len(missing) > 0 {
-		var failure *ledger.Settlement
-		if ticket, failure = w.write(ctx, x, ticket, missing, written); failure != nil {
-			return *failure
-		}
-	}
-	return w.settled(x, written, ticket, nil)
-}
-
-// moved reports whether the vendor has changed a field that is about to be written since both sides last agreed
-// on it, to something other than what is about to be written: that is a conflict, and overwriting it would be
-// a silent one.
-func (w *Worker) moved(link ledger.Link, ticket connectors.Ticket, written mapping.Written) bool {
-	for f, words := range written.Words {
-		base, known := link.Base[f]
-		now, read := w.system.Mapping.WordsOf(f, ticket.Fields)
-		if known && read && !maps.Equal(now, base.Vendor) && !has(ticket.Fields, words) {
-			return true
-		}
-	}
-	return false
-}
-
-// pullFirst takes the vendor's news in and lets the delivery go again at once, upon the new base.
-func (w *Worker) pullFirst(ctx context.Context, x ledger.Exchange) ledger.Settlement {
-	if _, err := pull.Pull(ctx, w.ledger, w.system, x.Lease, x.Link); err != nil {
-		return w.failed(ctx, x, readOnly(err))
-	}
-	return ledger.Settlement{State: ledger.StatePending}
-}
-
-// write sends the words. When the vendor refuses several fields at once, each is tried alone, so that only the one
-// at fault is parked and the others arrive.
-func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors.Ticket, missing map[incident.Field]connectors.Fields, written mapping.Written) (connectors.Ticket, *ledger.Settlement) {
-	after, err := w.system.Connector.Update(ctx, x.Link.ExternalID, join(missing))
-	if err == nil {
-		return overlay(ticket, after), nil
-	}
-	if connectors.KindOf(err) != connectors.Rejected {
-		s := w.failed(ctx, x, err)
-		return ticket, &s
-	}
-	if len(missing) == 1 {
-		for f := range missing {
-			written.Parked[f] = "the vendor refused it: " + connectors.WordsOf(err)
-			forget(written, f)
-		}
-		return ticket, nil
-	}
-	for _, f := range slices.Sorted(maps.Keys(missing)) {
-		one, failure := w.write(ctx, x, ticket, map[incident.Field]connectors.Fields{f: missing[f]}, written)
-		if failure != nil {
-			return ticket, failure
-		}
-		ticket = one
-	}
-	return ticket, nil
-}
-
-// forget takes a refused field out of what was written, and with it every field that was to be sent along.
-func forget(written mapping.Written, f incident.Field) {
-	refused := written.Words[f]
-	delete(written.Words, f)
-	maps.DeleteFunc(written.Expect, func(_ incident.Field, words connectors.Fields) bool {
-		for name := range words {
-			if _, same := refused[name]; same {
-				return true
-			}
-		}
-		return false
-	})
 }
 
 func (w *Worker) say(ctx context.Context, x ledger.Exchange) ledger.Settlement {
@@ -239,12 +148,19 @@ func (w *Worker) failed(ctx context.Context, x ledger.Exchange, err error) ledge
 	case connectors.Auth:
 		s.RetryAt = w.in(max(w.opts.Backoff.after(x.Delivery.Attempts), 30*time.Second))
 	case connectors.Unknown:
-		s.State, s.RetryAt = ledger.StateUnknown, w.in(w.opts.Backoff.Base)
+		s.State, s.Lost, s.RetryAt = ledger.StateUnknown, true, w.in(w.opts.Backoff.Base)
 	case connectors.Conflict:
 		if x.Link.ExternalID != "" && x.Delivery.Attempts < 5 {
 			return w.pullFirst(ctx, x)
 		}
-	case connectors.Rejected, connectors.NotFound:
+	case connectors.NotFound:
+		s.State = ledger.StateDead
+		if x.Link.ExternalID != "" { // what has become of the ticket is found out, and told, first
+			if _, err := pull.Pull(ctx, w.ledger, w.system, x.Lease, x.Link); err == nil && x.Delivery.Attempts < 5 {
+				return ledger.Settlement{State: ledger.StatePending}
+			}
+		}
+	case connectors.Rejected:
 		s.State = ledger.StateDead
 	}
 	if x.Found != ledger.StatePending && s.State == ledger.StatePending && x.Delivery.Kind != ledger.UpdateTicket && kind != connectors.Rejected {
@@ -265,7 +181,8 @@ func (w *Worker) stillUnknown(x ledger.Exchange, err error) ledger.Settlement {
 
 // notThere is the verdict when the search found nothing: too early to tell, or time to send it again.
 func (w *Worker) notThere(x ledger.Exchange) ledger.Settlement {
-	if safe := x.Delivery.SentAt.Add(w.system.CallTimeout + w.system.SettleWindow); w.opts.Now().Before(safe) {
+	if left := w.system.CallTimeout + w.system.SettleWindow - x.SentAgo; left > 0 {
+		safe := w.in(left)
 		next := w.in(w.opts.Backoff.after(x.Delivery.Attempts))
 		if next.After(safe) {
 			next = safe
@@ -310,9 +227,15 @@ func join(words map[incident.Field]connectors.Fields) connectors.Fields {
 	return out
 }
 
-// overlay lays what an update answered over what was read before it.
-func overlay(before, after connectors.Ticket) connectors.Ticket {
+// overlay lays what an update answered over what was read before it. Where the answer is silent about what the update was
+// expected to change, such as a priority that the vendor computes, what was read before is no longer so.
+func overlay(before, after connectors.Ticket, wrote map[incident.Field]connectors.Fields, written mapping.Written) connectors.Ticket {
 	fields := maps.Clone(before.Fields)
+	for f := range wrote {
+		for name := range written.Expect[f] {
+			delete(fields, name)
+		}
+	}
 	maps.Copy(fields, after.Fields)
 	after.Fields = fields
 	if after.Number == "" {

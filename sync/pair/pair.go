@@ -114,11 +114,15 @@ func (p *Pair) Now() time.Time {
 	return p.clock
 }
 
-// Advance moves the hub's clock.
+// Advance moves the hub's clock, and for the settle window, which goes by the database's, the times of what was sent.
 func (p *Pair) Advance(d time.Duration) {
+	p.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clock = p.clock.Add(d)
+	if _, err := p.DB.System.Exec(context.Background(), `UPDATE lane SET sending_since = sending_since - $1::interval WHERE sending_since IS NOT NULL`, d); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // Deliver carries what is due until nothing is, and returns how many exchanges that took.

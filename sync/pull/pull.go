@@ -8,7 +8,10 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"time"
 
 	"liaison/connectors"
 	"liaison/internal/incident"
@@ -20,7 +23,9 @@ import (
 // Pull brings the hub up to date with one link's ticket.
 func Pull(ctx context.Context, l *ledger.Ledger, s *system.System, lease ledger.Lease, link ledger.Link) (ledger.Taken, error) {
 	ticket, err := s.Connector.Read(ctx, link.ExternalID, s.Mapping.VendorFields())
-	if err != nil {
+	if connectors.KindOf(err) == connectors.NotFound {
+		return ledger.Taken{}, errors.Join(err, unseen(ctx, l, s, lease))
+	} else if err != nil {
 		return ledger.Taken{}, err
 	}
 	var journal []connectors.JournalEntry
@@ -35,7 +40,7 @@ func Pull(ctx context.Context, l *ledger.Ledger, s *system.System, lease ledger.
 		ids[n] = e.ID
 	}
 	taken, err := l.Take(ctx, lease, ids, func(now ledger.Situation) (ledger.Arrival, error) {
-		return weigh(s, now, ticket, journal, mark), nil
+		return weigh(s, now, ticket, journal, mark)
 	})
 	if err != nil {
 		return taken, fmt.Errorf("pulling ticket %s of %s: %w", link.ExternalID, s.Key, err)
@@ -43,24 +48,67 @@ func Pull(ctx context.Context, l *ledger.Ledger, s *system.System, lease ledger.
 	return taken, nil
 }
 
+// Hidden is what people read as the state of a ticket that the vendor does not show, be it deleted without a trace or hidden
+// from the account that reads it.
+const Hidden = "not visible"
+
+// unseen notes that the vendor does not show the ticket. Nothing else is known of it: it stays linked, and is never opened anew.
+func unseen(ctx context.Context, l *ledger.Ledger, s *system.System, lease ledger.Lease) error {
+	_, err := l.Take(ctx, lease, nil, func(now ledger.Situation) (ledger.Arrival, error) {
+		return ledger.Arrival{
+			Actor: s.Actor(), Ticket: connectors.Ticket{ID: now.Link.ExternalID, Gone: now.Link.Gone}, RemoteState: Hidden,
+			Mapping: s.Mapping.Version(), Unseen: true,
+		}, nil
+	})
+	return err
+}
+
 // weigh decides what a ticket as it was read means for the hub as it stands now.
-func weigh(s *system.System, now ledger.Situation, ticket connectors.Ticket, journal []connectors.JournalEntry, mark connectors.Mark) ledger.Arrival {
-	a := ledger.Arrival{Actor: s.Actor(), Ticket: ticket, RemoteState: now.Link.RemoteState}
+func weigh(s *system.System, now ledger.Situation, ticket connectors.Ticket, journal []connectors.JournalEntry, mark connectors.Mark) (ledger.Arrival, error) {
+	a := ledger.Arrival{Actor: s.Actor(), Ticket: ticket, RemoteState: now.Link.RemoteState, Mapping: s.Mapping.Version()}
 	if ticket.Gone != connectors.Present {
-		return a
+		return a, nil
 	}
+	var failed error
 	reading := s.Mapping.Read(ticket.Fields)
 	a.RemoteState = reading.State
 	a.Outcome = merge.Merge(merge.Input{
-		Base: now.Link.Base, Hub: now.Incident.Values(), Remote: reading, ParkedNow: now.Link.Parked,
-		Pending: now.Pending, Owner: s.Mapping.Owner,
+		Base: now.Link.Base, Sent: sent(s, now), Hub: now.Incident.Values(), Remote: reading, ParkedNow: now.Link.Parked,
+		Pending: now.Pending, Ruling: s.Mapping.Ruling, Standing: now.Link.Standing, Undecided: now.Undecided,
+		RemoteAt: ticket.UpdatedAt, Now: now.Now, Bounce: s.Mapping.Bounce(), Mapping: s.Mapping.Version(),
+		SetAt: func(f incident.Field) time.Time {
+			when, err := now.SetAt(f)
+			failed = errors.Join(failed, err)
+			return when
+		},
+		Writable: func(f incident.Field) bool {
+			all := now.Incident.Values()
+			_, words := s.Mapping.Write(incident.Values{f: all[f]}, all).Words[f]
+			return words
+		},
 		Accepts: func(f incident.Field, value string) error {
 			_, refused := now.Incident.Take(incident.Values{f: value}, ticket.UpdatedAt)
 			return refused[f]
 		},
 	})
+	if failed != nil {
+		return a, fmt.Errorf("looking up when a field was set: %w", failed)
+	}
 	a.Messages, a.Mark = fresh(now, journal, mark)
-	return a
+	return a, nil
+}
+
+// sent is what the update that was begun and never settled will have left at the vendor, if it arrived.
+func sent(s *system.System, now ledger.Situation) map[incident.Field]merge.Base {
+	for _, d := range now.Open {
+		if d.Kind != ledger.UpdateTicket || d.State != ledger.StateSending && d.State != ledger.StateUnknown {
+			continue
+		}
+		all := now.Incident.Values()
+		maps.Copy(all, d.Values)
+		return merge.Sent(s.Mapping.Write(d.Values, all)) // a lane has one delivery under way
+	}
+	return nil
 }
 
 // fresh picks the messages that the hub does not have. One that may be a comment of ours whose answer was lost is

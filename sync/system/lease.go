@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"liaison/sync/ledger"
@@ -48,5 +49,95 @@ func hold(ctx context.Context, lasts time.Duration, renew func(context.Context, 
 	return held, func() {
 		cancel(nil)
 		<-ended
+	}
+}
+
+// Renewer renews many lanes' leases at once and returns those that were lost.
+type Renewer interface {
+	RenewAll(ctx context.Context, leases []ledger.Lease, lasts time.Duration) (lost []ledger.Lease, err error)
+}
+
+// Keeper keeps the leases of many lanes with one statement every few seconds. It is safe for concurrent use, and costs
+// nothing while it keeps none.
+type Keeper struct {
+	renewer Renewer
+	lasts   time.Duration
+
+	mu    sync.Mutex
+	kept  map[ledger.Lease]*keeping
+	timed bool // renew will come
+}
+
+type keeping struct {
+	cancel context.CancelCauseFunc
+	ends   time.Time // when the lease is over for all that this process knows
+}
+
+// NewKeeper returns a keeper of leases that last for Lease.
+func NewKeeper(r Renewer) *Keeper {
+	return &Keeper{renewer: r, lasts: Lease, kept: map[ledger.Lease]*keeping{}}
+}
+
+// Keep renews a lease, just taken, until release is called. What is said of Hold's held holds here too.
+func (k *Keeper) Keep(ctx context.Context, lease ledger.Lease) (held context.Context, release func()) {
+	held, cancel := context.WithCancelCause(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kept[lease] = &keeping{cancel: cancel, ends: time.Now().Add(k.lasts)}
+	k.again()
+	return held, func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.kept, lease)
+		cancel(nil)
+	}
+}
+
+// renew makes all kept leases last, drops those that are lost, and comes again while any is kept.
+func (k *Keeper) renew() {
+	asked := time.Now()
+	k.mu.Lock()
+	leases, first := make([]ledger.Lease, 0, len(k.kept)), asked.Add(k.lasts)
+	for lease, kept := range k.kept {
+		leases = append(leases, lease)
+		if kept.ends.Before(first) {
+			first = kept.ends
+		}
+	}
+	k.mu.Unlock()
+	var lost []ledger.Lease
+	var err error
+	if len(leases) > 0 {
+		ctx, cancel := context.WithDeadline(context.Background(), first)
+		lost, err = k.renewer.RenewAll(ctx, leases, k.lasts)
+		cancel()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	gone := map[ledger.Lease]bool{}
+	for _, lease := range lost {
+		gone[lease] = true
+	}
+	now := time.Now()
+	for _, lease := range leases {
+		kept, still := k.kept[lease]
+		switch {
+		case !still:
+		case gone[lease] || err != nil && !now.Before(kept.ends):
+			kept.cancel(ledger.ErrFenced)
+			delete(k.kept, lease)
+		case err == nil:
+			kept.ends = asked.Add(k.lasts)
+		}
+	}
+	k.timed = false
+	k.again()
+}
+
+// again has renew come once more while anything is kept. The caller holds mu.
+func (k *Keeper) again() {
+	if !k.timed && len(k.kept) > 0 {
+		k.timed = true
+		time.AfterFunc(k.lasts/4, k.renew)
 	}
 }

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -11,7 +12,6 @@ import (
 	"liaison/internal/config"
 	"liaison/internal/desk"
 	"liaison/internal/feed"
-	"liaison/internal/postgres"
 	"liaison/sync/inbound"
 	"liaison/sync/ledger"
 )
@@ -25,18 +25,29 @@ type ways struct {
 	hooks  *inbound.Hooks
 }
 
-func (h *Hub) serve(c *config.Config, w ways) {
+// hookTime bounds a webhook: its sender gets an answer while the database is locked or away, and sends again.
+const hookTime = 8 * time.Second
+
+// openDoor begins to answer: how the hub is doing from the first moment on, everything else once it is whole.
+func (h *Hub) openDoor() {
 	mux := http.NewServeMux()
-	h.graph = graph.NewHandler(graph.Deps{
-		Desk: w.desk, Reader: w.reader, Feed: w.feed, Auth: w.tokens, Logger: h.log,
-		Limits: graph.Limits{BodyBytes: int64(c.Limits.BodyBytes), QueryTokens: c.Limits.QueryTokens},
-	})
-	mux.Handle("/graphql", h.telemetry.Middleware("graphql", h.graph))
-	mux.Handle("/hooks/{system}", h.telemetry.Middleware("webhook", w.hooks))
 	mux.Handle("GET /metrics", h.telemetry.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /readyz", h.ready)
-	mux.Handle("GET /{$}", frontPage(c))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if inside := h.inside.Load(); inside != nil {
+			inside.ServeHTTP(w, r)
+			return
+		}
+		words := "the hub is starting"
+		if p := h.phase.Load(); p != nil {
+			words = p.words
+		}
+		w.Header().Set("Retry-After", retryAfter)
+		answer(w, http.StatusServiceUnavailable, map[string]any{"errors": []any{map[string]any{
+			"message": words + "; try again in a moment", "extensions": map[string]any{"code": "UNAVAILABLE"},
+		}}})
+	})
 	h.server = &http.Server{
 		Handler: h.watch.door(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 	}
@@ -50,26 +61,26 @@ func (h *Hub) serve(c *config.Config, w ways) {
 	})
 }
 
-// ready says whether the hub can answer: alone, a hub without its database is alive and of no use.
-func (h *Hub) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
-	defer cancel()
-	if err := h.db.Ping(ctx); err != nil {
-		if !h.unready.Swap(true) { // whoever asks does so every few seconds
-			h.log.WarnContext(ctx, "not ready", "error", err)
-		}
-		text := "the database does not answer"
-		if errors.Is(err, postgres.ErrPoolExhausted) {
-			text = "every connection to the database is in use"
-		}
-		w.Header().Set("Retry-After", "5")
-		say(w, http.StatusServiceUnavailable, text)
-		return
-	}
-	if h.unready.Swap(false) {
-		h.log.InfoContext(ctx, "ready again")
-	}
-	say(w, http.StatusOK, "ready")
+// furnish puts what people and systems come for behind the door.
+func (h *Hub) furnish(c *config.Config, w ways) {
+	mux := http.NewServeMux()
+	h.graph = graph.NewHandler(graph.Deps{
+		Desk: w.desk, Reader: w.reader, Feed: w.feed, Auth: w.tokens, Logger: h.log,
+		Limits: graph.Limits{BodyBytes: int64(c.Limits.BodyBytes), QueryTokens: c.Limits.QueryTokens},
+	})
+	mux.Handle("/graphql", h.telemetry.Middleware("graphql", h.graph))
+	mux.Handle("/hooks/{system}", h.telemetry.Middleware("webhook", within(hookTime, w.hooks)))
+	mux.Handle("GET /{$}", frontPage(c))
+	h.inside.Store(mux)
+}
+
+// within ends a request's context after the given time.
+func within(limit time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 func say(w http.ResponseWriter, status int, text string) {
@@ -78,4 +89,12 @@ func say(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text + "\n")) // the caller has left: there is nobody to tell
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the caller has left: there is nobody to tell
 }

@@ -7,8 +7,10 @@ INSERT INTO organisation (key, name, desk_id) VALUES (@key, @name, @desk_id)
 ON CONFLICT (key) DO UPDATE SET name = excluded.name, desk_id = excluded.desk_id RETURNING id;
 
 -- name: PutSystem :one
-INSERT INTO external_system (key, name, connector, desk_id, url, active) VALUES (@key, @name, @connector, @desk_id, @url, true)
-ON CONFLICT (key) DO UPDATE SET name = excluded.name, connector = excluded.connector, desk_id = excluded.desk_id, url = excluded.url, active = true
+INSERT INTO external_system (key, name, connector, desk_id, url, silence_after, active)
+VALUES (@key, @name, @connector, @desk_id, @url, make_interval(secs => nullif(@silence_seconds::float8, 0)), true)
+ON CONFLICT (key) DO UPDATE SET name = excluded.name, connector = excluded.connector, desk_id = excluded.desk_id, url = excluded.url,
+  silence_after = excluded.silence_after, active = true
 RETURNING id;
 
 -- name: RetireSystems :exec
@@ -28,3 +30,10 @@ SELECT id, desk_id FROM organisation ORDER BY id;
 -- name: LockDirectory :exec
 -- Hubs that start together write the directory one after the other.
 SELECT pg_advisory_xact_lock(7237419216501);
+
+-- name: PauseSystem :execrows
+-- The viewer's row-level security says whose systems. Pausing twice keeps the first time.
+UPDATE external_system SET paused = true, paused_at = CASE WHEN paused THEN paused_at ELSE @at::timestamptz END, paused_by = @by_whom, pause_reason = @reason WHERE key = @key;
+
+-- name: ResumeSystem :execrows
+UPDATE external_system SET paused = false, paused_at = NULL, paused_by = '', pause_reason = '' WHERE key = @key;

@@ -281,6 +281,15 @@ CREATE POLICY viewer ON reconciliation FOR SELECT TO liaison_app
 GRANT SELECT ON ledger_archive, inbox, pulse, reconciliation, drift TO liaison_app;
 GRANT SELECT, INSERT, UPDATE ON conflict TO liaison_app;
 
+-- What policies ask of the viewer, without a fixed search_path so that the planner can put the expression in the call's
+-- place: a call would be parsed and planned anew in every statement, once for each table. Everything is named in full.
+CREATE OR REPLACE FUNCTION viewer_organisations() RETURNS bigint[] LANGUAGE sql STABLE PARALLEL SAFE
+  AS $$ SELECT coalesce(nullif(pg_catalog.current_setting('liaison.organisations', true), ''), '{}')::pg_catalog.int8[] $$;
+CREATE OR REPLACE FUNCTION viewer_is_staff() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+  AS $$ SELECT coalesce(pg_catalog.current_setting('liaison.staff', true), '') = 'true' $$;
+ALTER FUNCTION viewer_organisations() RESET ALL;
+ALTER FUNCTION viewer_is_staff() RESET ALL;
+
 -- +goose Down
 -- There is no way down: the ledger is never thrown away by a tool.
 SELECT 1;

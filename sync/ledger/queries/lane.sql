@@ -22,9 +22,18 @@ RETURNING lease_token;
 UPDATE lane SET lease_until = clock_timestamp() + make_interval(secs => @lease_seconds::float8)
 WHERE organisation_id = @organisation_id AND link_id = @link_id AND lease_token = @lease_token AND lease_until > '-infinity';
 
+-- name: RenewLanes :many
+-- The same for many lanes whose calls are under way, in one statement. Those that are missing in the answer are
+-- lost, or were just given back.
+UPDATE lane SET lease_until = clock_timestamp() + make_interval(secs => @lease_seconds::float8)
+FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id, unnest(@tokens::bigint[]) AS token) AS leased
+WHERE lane.organisation_id = leased.organisation_id AND lane.link_id = leased.link_id AND lane.lease_token = leased.token AND lane.lease_until > '-infinity'
+RETURNING lane.lease_token;
+
 -- name: BeginHeads :many
--- The head of each leased lane, written down as being sent before anybody sends it. A head that was being sent when
--- its worker died, or whose answer was lost, keeps the time of that: its outcome is unknown.
+-- The head of each leased lane, written down as being sent before anybody sends it. A head whose answer was lost keeps the
+-- time of that. One that was being sent when its worker died may have been sent until now, for a worker can stand still
+-- between its claim and its call. All by the database's clock, because one hub looks and another has sent.
 WITH leased AS (
   SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id
 ), head AS (
@@ -37,12 +46,13 @@ WITH leased AS (
   WHERE d.state <> 'DEAD'
 ), begun AS (
   UPDATE lane SET sending_version = head.version,
-    sending_since = CASE WHEN lane.sending_version = head.version THEN lane.sending_since ELSE @at::timestamptz END
+    sending_since = CASE WHEN lane.sending_version = head.version AND head.state = 'UNKNOWN' THEN lane.sending_since ELSE clock_timestamp() END
   FROM head WHERE lane.organisation_id = head.organisation_id AND lane.link_id = head.link_id
   RETURNING lane.link_id, lane.sending_since
 )
 SELECT head.organisation_id, head.id, head.link_id, head.incident_id, head.version, head.kind, head.payload, head.comment_id,
-       head.attempts, head.journal_mark, begun.sending_since, head.trace, head.created_at, head.lease_token,
+       head.attempts, head.journal_mark, begun.sending_since,
+       extract(epoch FROM clock_timestamp() - begun.sending_since)::float8 AS sent_ago, head.trace, head.created_at, head.lease_token,
        (CASE WHEN head.state = 'PENDING' AND head.sending_before = head.version THEN 'SENDING' ELSE head.state END)::text AS found,
        sqlc.embed(external_link), sqlc.embed(incident),
        coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author, coalesce(comment.visibility, '') AS comment_visibility
@@ -82,16 +92,17 @@ WHERE delivery.organisation_id = s.organisation_id AND delivery.id = s.id;
 -- name: SettleLanes :exec
 -- Gives lanes back after their heads were settled. It runs under the lanes' locks with a fresh snapshot, so a delivery
 -- that was committed before the lock was granted is seen here, and a later one wakes the lane itself. A head that is over
--- moves done_version past it; one whose outcome is unknown stays written down as being sent.
+-- moves done_version past it; one whose outcome is unknown stays written down as being sent, until now if its answer was
+-- lost only now.
 UPDATE lane SET lease_until = '-infinity', held = s.state = 'DEAD', trouble = CASE WHEN s.state IN ('DEAD', 'UNKNOWN') THEN s.state ELSE '' END,
   done_version = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN s.version ELSE lane.done_version END,
   sending_version = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_version END,
-  sending_since = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_since END,
+  sending_since = CASE WHEN s.state = 'UNKNOWN' AND s.lost THEN clock_timestamp() WHEN s.state = 'UNKNOWN' THEN lane.sending_since END,
   due_at = CASE WHEN s.state = 'DEAD' THEN NULL
                 WHEN s.state NOT IN ('DELIVERED', 'SKIPPED') OR EXISTS (SELECT FROM delivery d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > s.version) THEN s.due_at
                 ELSE NULL END
 FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id, unnest(@states::text[]) AS state,
-             unnest(@versions::bigint[]) AS version, unnest(@due_ats::timestamptz[]) AS due_at) AS s
+             unnest(@versions::bigint[]) AS version, unnest(@due_ats::timestamptz[]) AS due_at, unnest(@losts::boolean[]) AS lost) AS s
 WHERE lane.organisation_id = s.organisation_id AND lane.link_id = s.link_id;
 
 -- name: FindLink :one

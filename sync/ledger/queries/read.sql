@@ -179,6 +179,10 @@ CROSS JOIN LATERAL (
   WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
     AND ledger_entry.version < @below AND ledger_entry.version > @above
     AND (cardinality(@kinds::text[]) = 0 OR ledger_entry.kind = ANY (@kinds::text[]))
+    AND (cardinality(@systems::bigint[]) = 0 OR ledger_entry.link_id IN (
+      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY (@systems::bigint[])))
+    AND (cardinality(@actors::text[]) = 0 OR ledger_entry.actor_kind = ANY (@actors::text[]))
+    AND ledger_entry.at >= @since::timestamptz AND ledger_entry.at < @until::timestamptz
   ORDER BY ledger_entry.version DESC LIMIT @max_rows) AS e
 ORDER BY e.version DESC;
 
@@ -190,6 +194,10 @@ CROSS JOIN LATERAL (
   WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
     AND ledger_entry.version < @below AND ledger_entry.version > @above
     AND (cardinality(@kinds::text[]) = 0 OR ledger_entry.kind = ANY (@kinds::text[]))
+    AND (cardinality(@systems::bigint[]) = 0 OR ledger_entry.link_id IN (
+      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY (@systems::bigint[])))
+    AND (cardinality(@actors::text[]) = 0 OR ledger_entry.actor_kind = ANY (@actors::text[]))
+    AND ledger_entry.at >= @since::timestamptz AND ledger_entry.at < @until::timestamptz
   ORDER BY ledger_entry.version ASC LIMIT @max_rows) AS e
 ORDER BY e.version ASC;
 
@@ -200,6 +208,10 @@ CROSS JOIN LATERAL (
   SELECT ledger_entry.* FROM ledger_entry
   WHERE ledger_entry.organisation_id = o.id AND ledger_entry.id < @below AND ledger_entry.id > @above
     AND (cardinality(@kinds::text[]) = 0 OR ledger_entry.kind = ANY (@kinds::text[]))
+    AND (cardinality(@systems::bigint[]) = 0 OR ledger_entry.link_id IN (
+      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY (@systems::bigint[])))
+    AND (cardinality(@actors::text[]) = 0 OR ledger_entry.actor_kind = ANY (@actors::text[]))
+    AND ledger_entry.at >= @since::timestamptz AND ledger_entry.at < @until::timestamptz
   ORDER BY ledger_entry.id DESC LIMIT @max_rows) AS e
 ORDER BY e.id DESC LIMIT @max_rows;
 
@@ -210,6 +222,10 @@ CROSS JOIN LATERAL (
   SELECT ledger_entry.* FROM ledger_entry
   WHERE ledger_entry.organisation_id = o.id AND ledger_entry.id < @below AND ledger_entry.id > @above
     AND (cardinality(@kinds::text[]) = 0 OR ledger_entry.kind = ANY (@kinds::text[]))
+    AND (cardinality(@systems::bigint[]) = 0 OR ledger_entry.link_id IN (
+      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY (@systems::bigint[])))
+    AND (cardinality(@actors::text[]) = 0 OR ledger_entry.actor_kind = ANY (@actors::text[]))
+    AND ledger_entry.at >= @since::timestamptz AND ledger_entry.at < @until::timestamptz
   ORDER BY ledger_entry.id ASC LIMIT @max_rows) AS e
 ORDER BY e.id ASC LIMIT @max_rows;
 
@@ -249,6 +265,7 @@ CROSS JOIN LATERAL (
     AND (delivery.created_at, delivery.version, delivery.id) < (@below_at::timestamptz, @below_version::bigint, @below_id::uuid)
     AND (delivery.created_at, delivery.version, delivery.id) > (@above_at::timestamptz, @above_version::bigint, @above_id::uuid)
     AND (cardinality(@states::text[]) = 0 OR delivery.state = ANY (@states::text[]))
+    AND (cardinality(@error_kinds::text[]) = 0 OR delivery.error_kind = ANY (@error_kinds::text[]))
     AND (sqlc.narg(incident)::uuid IS NULL OR delivery.incident_id = sqlc.narg(incident)::uuid)
     AND (sqlc.narg(system)::text IS NULL OR delivery.link_id IN (
       SELECT external_link.id FROM external_link JOIN external_system ON external_system.id = external_link.system_id
@@ -265,6 +282,7 @@ CROSS JOIN LATERAL (
     AND (delivery.created_at, delivery.version, delivery.id) < (@below_at::timestamptz, @below_version::bigint, @below_id::uuid)
     AND (delivery.created_at, delivery.version, delivery.id) > (@above_at::timestamptz, @above_version::bigint, @above_id::uuid)
     AND (cardinality(@states::text[]) = 0 OR delivery.state = ANY (@states::text[]))
+    AND (cardinality(@error_kinds::text[]) = 0 OR delivery.error_kind = ANY (@error_kinds::text[]))
     AND (sqlc.narg(incident)::uuid IS NULL OR delivery.incident_id = sqlc.narg(incident)::uuid)
     AND (sqlc.narg(system)::text IS NULL OR delivery.link_id IN (
       SELECT external_link.id FROM external_link JOIN external_system ON external_system.id = external_link.system_id

@@ -44,9 +44,9 @@ WITH changed AS (
   WHERE incident.organisation_id = @organisation_id AND incident.id = @incident_id AND incident.version + 1 = @version
   RETURNING incident.version
 ), entry AS (
-  INSERT INTO ledger_entry (organisation_id, incident_id, version, kind, visibility, actor_kind, actor, link_id, comment_id, changes, detail, at, trace_id)
+  INSERT INTO ledger_entry (organisation_id, incident_id, version, kind, visibility, actor_kind, actor, link_id, comment_id, changes, detail, at, trace_id, mapping)
   SELECT @organisation_id, @incident_id, changed.version, @kind, @visibility, @actor_kind, @actor, sqlc.narg(entry_link_id), sqlc.narg(comment_id),
-         @changes, @detail, @at, @trace_id
+         @changes, @detail, @at, @trace_id, @mapping
   FROM changed
 ), said AS (
   INSERT INTO comment (organisation_id, id, incident_id, visibility, body, author, link_id, at)

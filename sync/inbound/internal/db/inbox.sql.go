@@ -21,43 +21,89 @@ func (q *Queries) EnsurePoll(ctx context.Context, systemID int64) error {
 	return err
 }
 
+const findRepeats = `-- name: FindRepeats :one
+SELECT coalesce((SELECT s.inbox_id FROM inbox_seen s WHERE s.system_id = $1 AND s.call_id = $2 AND s.digest = $3 AND $2::text <> ''), '00000000-0000-0000-0000-000000000000')::uuid AS same_call,
+       coalesce((SELECT i.id FROM inbox i WHERE i.system_id = $1 AND i.digest = $3 AND i.state = 'WAITING' AND i.lease_until < clock_timestamp()
+                 ORDER BY i.received_at, i.id LIMIT 1), '00000000-0000-0000-0000-000000000000')::uuid AS same_content,
+       (SELECT count(DISTINCT (i.external_id, i.number)) FROM inbox i WHERE i.system_id = $1 AND i.digest = $3 AND i.state = 'WAITING' AND i.lease_until < clock_timestamp()) AS tickets,
+       EXISTS (SELECT FROM inbox_seen s WHERE s.system_id = $1 AND s.call_id = $2 AND s.digest <> $3 AND $2::text <> '') AS same_id
+`
+
+type FindRepeatsParams struct {
+	SystemID int64
+	CallID   string
+	Digest   []byte
+}
+
+type FindRepeatsRow struct {
+	SameCall    uuid.UUID
+	SameContent uuid.UUID
+	Tickets     int64
+	SameID      bool
+}
+
+// What a call repeats: an earlier one under the same id with the same content, or one with the same content whose ticket
+// has yet to be read: tickets says how many of those that the body names have. A row under a lease is being acted upon: its
+// read may have been made before this call's change.
+func (q *Queries) FindRepeats(ctx context.Context, arg FindRepeatsParams) (FindRepeatsRow, error) {
+	row := q.db.QueryRow(ctx, findRepeats, arg.SystemID, arg.CallID, arg.Digest)
+	var i FindRepeatsRow
+	err := row.Scan(
+		&i.SameCall,
+		&i.SameContent,
+		&i.Tickets,
+		&i.SameID,
+	)
+	return i, err
+}
+
 const insertHints = `-- name: InsertHints :exec
 INSERT INTO inbox (id, system_id, source, external_id, number, version, due_at, received_at)
-SELECT gen_random_uuid(), $1, 'POLL', hint.external_id, '', '', $2, $2
-FROM (SELECT unnest($3::text[]) AS external_id) AS hint
+SELECT gen_random_uuid(), $1, $2, hint.external_id, '', '', $3, $3
+FROM (SELECT unnest($4::text[]) AS external_id) AS hint
 WHERE NOT EXISTS (SELECT FROM inbox i WHERE i.system_id = $1 AND i.external_id = hint.external_id AND i.state = 'WAITING' AND i.lease_until < clock_timestamp())
 `
 
 type InsertHintsParams struct {
 	SystemID    int64
+	Source      string
 	At          time.Time
 	ExternalIds []string
 }
 
-// What a poll noticed. A ticket that already waits to be read is not written again.
+// What a poll or a comparison noticed. A ticket that already waits to be read is not written again.
 func (q *Queries) InsertHints(ctx context.Context, arg InsertHintsParams) error {
-	_, err := q.db.Exec(ctx, insertHints, arg.SystemID, arg.At, arg.ExternalIds)
+	_, err := q.db.Exec(ctx, insertHints,
+		arg.SystemID,
+		arg.Source,
+		arg.At,
+		arg.ExternalIds,
+	)
 	return err
 }
 
 const insertInbox = `-- name: InsertInbox :exec
-INSERT INTO inbox (id, system_id, source, external_id, number, version, body, state, reason, due_at, received_at, settled_at, trace)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)
+INSERT INTO inbox (id, system_id, source, call_id, digest, external_id, number, version, body, content_type, state, duplicate_of, reason, due_at, received_at, settled_at, trace)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, $16)
 `
 
 type InsertInboxParams struct {
-	ID         uuid.UUID
-	SystemID   int64
-	Source     string
-	ExternalID string
-	Number     string
-	Version    string
-	Body       []byte
-	State      string
-	Reason     string
-	At         time.Time
-	SettledAt  *time.Time
-	Trace      string
+	ID          uuid.UUID
+	SystemID    int64
+	Source      string
+	CallID      string
+	Digest      []byte
+	ExternalID  string
+	Number      string
+	Version     string
+	Body        []byte
+	ContentType string
+	State       string
+	DuplicateOf uuid.NullUUID
+	Reason      string
+	At          time.Time
+	SettledAt   *time.Time
+	Trace       string
 }
 
 func (q *Queries) InsertInbox(ctx context.Context, arg InsertInboxParams) error {
@@ -65,11 +111,15 @@ func (q *Queries) InsertInbox(ctx context.Context, arg InsertInboxParams) error 
 		arg.ID,
 		arg.SystemID,
 		arg.Source,
+		arg.CallID,
+		arg.Digest,
 		arg.ExternalID,
 		arg.Number,
 		arg.Version,
 		arg.Body,
+		arg.ContentType,
 		arg.State,
+		arg.DuplicateOf,
 		arg.Reason,
 		arg.At,
 		arg.SettledAt,
@@ -80,13 +130,21 @@ func (q *Queries) InsertInbox(ctx context.Context, arg InsertInboxParams) error 
 
 const leaseInbox = `-- name: LeaseInbox :many
 WITH due AS (
-  SELECT id FROM inbox
-  WHERE inbox.system_id = $2 AND inbox.state = 'WAITING' AND inbox.due_at <= $3 AND inbox.lease_until < clock_timestamp()
-  ORDER BY inbox.due_at LIMIT $4 FOR UPDATE SKIP LOCKED
+  SELECT i.id, i.received_at, i.external_id FROM inbox i
+  WHERE i.system_id = $2 AND i.state = 'WAITING' AND i.due_at <= $3 AND i.lease_until < clock_timestamp()
+    AND NOT EXISTS (SELECT FROM external_system s WHERE s.id = $2 AND s.paused)
+  ORDER BY i.due_at LIMIT $4 FOR UPDATE SKIP LOCKED
+), beside AS (
+  SELECT i.id, i.received_at, i.external_id FROM inbox i
+  WHERE i.system_id = $2 AND i.state = 'WAITING' AND i.lease_until < clock_timestamp()
+    AND i.external_id IN (SELECT due.external_id FROM due WHERE due.external_id <> '')
+  LIMIT 1000 FOR UPDATE SKIP LOCKED
+), taken AS (
+  SELECT id, received_at FROM due UNION SELECT id, received_at FROM beside
 )
 UPDATE inbox SET lease_until = clock_timestamp() + make_interval(secs => $1::float8), lease_token = nextval('lease_token')
-FROM due WHERE inbox.id = due.id
-RETURNING inbox.id, inbox.external_id, inbox.number, inbox.version, inbox.attempts, inbox.lease_token, inbox.received_at, inbox.trace
+FROM taken WHERE inbox.id = taken.id AND inbox.received_at = taken.received_at
+RETURNING inbox.id, inbox.source, inbox.external_id, inbox.number, inbox.version, inbox.attempts, inbox.lease_token, inbox.received_at, inbox.trace
 `
 
 type LeaseInboxParams struct {
@@ -98,6 +156,7 @@ type LeaseInboxParams struct {
 
 type LeaseInboxRow struct {
 	ID         uuid.UUID
+	Source     string
 	ExternalID string
 	Number     string
 	Version    string
@@ -107,6 +166,8 @@ type LeaseInboxRow struct {
 	Trace      string
 }
 
+// Takes the longest due hints of a system that is not paused, and with them whatever else waits about the same tickets: one
+// read answers all of it.
 func (q *Queries) LeaseInbox(ctx context.Context, arg LeaseInboxParams) ([]LeaseInboxRow, error) {
 	rows, err := q.db.Query(ctx, leaseInbox,
 		arg.LeaseSeconds,
@@ -123,6 +184,7 @@ func (q *Queries) LeaseInbox(ctx context.Context, arg LeaseInboxParams) ([]Lease
 		var i LeaseInboxRow
 		if err := rows.Scan(
 			&i.ID,
+			&i.Source,
 			&i.ExternalID,
 			&i.Number,
 			&i.Version,
@@ -144,6 +206,7 @@ func (q *Queries) LeaseInbox(ctx context.Context, arg LeaseInboxParams) ([]Lease
 const leasePoll = `-- name: LeasePoll :one
 UPDATE poll SET lease_until = clock_timestamp() + make_interval(secs => $1::float8), lease_token = nextval('lease_token')
 WHERE system_id = $2 AND due_at <= $3 AND lease_until < clock_timestamp()
+  AND NOT EXISTS (SELECT FROM external_system s WHERE s.id = $2 AND s.paused)
 RETURNING cursor, lease_token, failures
 `
 
@@ -166,17 +229,34 @@ func (q *Queries) LeasePoll(ctx context.Context, arg LeasePollParams) (LeasePoll
 	return i, err
 }
 
+const lockContent = `-- name: LockContent :exec
+SELECT pg_advisory_xact_lock($1::integer, $2::integer)
+`
+
+type LockContentParams struct {
+	Class   int32
+	Content int32
+}
+
+// Calls with the same content wait for one another, so that the second finds the first.
+func (q *Queries) LockContent(ctx context.Context, arg LockContentParams) error {
+	_, err := q.db.Exec(ctx, lockContent, arg.Class, arg.Content)
+	return err
+}
+
 const postponeInbox = `-- name: PostponeInbox :execrows
 UPDATE inbox SET due_at = $1, attempts = $2, reason = $3, lease_until = '-infinity'
-WHERE id = $4 AND lease_token = $5
+FROM (SELECT unnest($4::uuid[]) AS id, unnest($5::timestamptz[]) AS received_at, unnest($6::bigint[]) AS token) AS held
+WHERE inbox.id = held.id AND inbox.received_at = held.received_at AND inbox.lease_token = held.token
 `
 
 type PostponeInboxParams struct {
-	DueAt      time.Time
-	Attempts   int32
-	Reason     string
-	ID         uuid.UUID
-	LeaseToken int64
+	DueAt    time.Time
+	Attempts int32
+	Reason   string
+	Ids      []uuid.UUID
+	Received []time.Time
+	Tokens   []int64
 }
 
 func (q *Queries) PostponeInbox(ctx context.Context, arg PostponeInboxParams) (int64, error) {
@@ -184,8 +264,9 @@ func (q *Queries) PostponeInbox(ctx context.Context, arg PostponeInboxParams) (i
 		arg.DueAt,
 		arg.Attempts,
 		arg.Reason,
-		arg.ID,
-		arg.LeaseToken,
+		arg.Ids,
+		arg.Received,
+		arg.Tokens,
 	)
 	if err != nil {
 		return 0, err
@@ -193,21 +274,51 @@ func (q *Queries) PostponeInbox(ctx context.Context, arg PostponeInboxParams) (i
 	return result.RowsAffected(), nil
 }
 
+const rememberCall = `-- name: RememberCall :exec
+INSERT INTO inbox_seen (system_id, call_id, digest, inbox_id, received_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
+`
+
+type RememberCallParams struct {
+	SystemID int64
+	CallID   string
+	Digest   []byte
+	InboxID  uuid.UUID
+	At       time.Time
+}
+
+// The first call under an id is what later ones are compared with.
+func (q *Queries) RememberCall(ctx context.Context, arg RememberCallParams) error {
+	_, err := q.db.Exec(ctx, rememberCall,
+		arg.SystemID,
+		arg.CallID,
+		arg.Digest,
+		arg.InboxID,
+		arg.At,
+	)
+	return err
+}
+
 const renewInbox = `-- name: RenewInbox :exec
 UPDATE inbox SET lease_until = clock_timestamp() + make_interval(secs => $1::float8)
-FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::bigint[]) AS token) AS held
-WHERE inbox.id = held.id AND inbox.lease_token = held.token AND inbox.lease_until > '-infinity'
+FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::timestamptz[]) AS received_at, unnest($4::bigint[]) AS token) AS held
+WHERE inbox.id = held.id AND inbox.received_at = held.received_at AND inbox.lease_token = held.token AND inbox.lease_until > '-infinity'
 `
 
 type RenewInboxParams struct {
 	LeaseSeconds float64
 	Ids          []uuid.UUID
+	Received     []time.Time
 	Tokens       []int64
 }
 
 // Makes leases last longer. Rows that were settled, put off or taken over meanwhile are left alone.
 func (q *Queries) RenewInbox(ctx context.Context, arg RenewInboxParams) error {
-	_, err := q.db.Exec(ctx, renewInbox, arg.LeaseSeconds, arg.Ids, arg.Tokens)
+	_, err := q.db.Exec(ctx, renewInbox,
+		arg.LeaseSeconds,
+		arg.Ids,
+		arg.Received,
+		arg.Tokens,
+	)
 	return err
 }
 
@@ -232,8 +343,9 @@ func (q *Queries) RenewPoll(ctx context.Context, arg RenewPollParams) (int64, er
 
 const settleInbox = `-- name: SettleInbox :execrows
 UPDATE inbox SET state = $1, reason = $2, organisation_id = $3, link_id = $4,
-  settled_at = $5, lease_until = '-infinity'
-WHERE id = $6 AND lease_token = $7
+  entries = $5, attempts = attempts + 1, settled_at = $6, lease_until = '-infinity'
+FROM (SELECT unnest($7::uuid[]) AS id, unnest($8::timestamptz[]) AS received_at, unnest($9::bigint[]) AS token) AS held
+WHERE inbox.id = held.id AND inbox.received_at = held.received_at AND inbox.lease_token = held.token
 `
 
 type SettleInboxParams struct {
@@ -241,21 +353,25 @@ type SettleInboxParams struct {
 	Reason         string
 	OrganisationID *int64
 	LinkID         uuid.NullUUID
+	Entries        int32
 	SettledAt      *time.Time
-	ID             uuid.UUID
-	LeaseToken     int64
+	Ids            []uuid.UUID
+	Received       []time.Time
+	Tokens         []int64
 }
 
-// Fenced by the row's lease token.
+// Each row is fenced by its own lease token.
 func (q *Queries) SettleInbox(ctx context.Context, arg SettleInboxParams) (int64, error) {
 	result, err := q.db.Exec(ctx, settleInbox,
 		arg.State,
 		arg.Reason,
 		arg.OrganisationID,
 		arg.LinkID,
+		arg.Entries,
 		arg.SettledAt,
-		arg.ID,
-		arg.LeaseToken,
+		arg.Ids,
+		arg.Received,
+		arg.Tokens,
 	)
 	if err != nil {
 		return 0, err

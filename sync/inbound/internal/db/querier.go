@@ -6,23 +6,45 @@ package db
 
 import (
 	"context"
+
+	"github.com/google/uuid"
 )
 
 type Querier interface {
+	// A parked row that goes again as others is over.
+	CloseRow(ctx context.Context, arg CloseRowParams) error
 	EnsurePoll(ctx context.Context, systemID int64) error
-	// What a poll noticed. A ticket that already waits to be read is not written again.
+	// What a call repeats: an earlier one under the same id with the same content, or one with the same content whose ticket
+	// has yet to be read: tickets says how many of those that the body names have. A row under a lease is being acted upon: its
+	// read may have been made before this call's change.
+	FindRepeats(ctx context.Context, arg FindRepeatsParams) (FindRepeatsRow, error)
+	// What a poll or a comparison noticed. A ticket that already waits to be read is not written again.
 	InsertHints(ctx context.Context, arg InsertHintsParams) error
 	InsertInbox(ctx context.Context, arg InsertInboxParams) error
+	// Takes the longest due hints of a system that is not paused, and with them whatever else waits about the same tickets: one
+	// read answers all of it.
 	LeaseInbox(ctx context.Context, arg LeaseInboxParams) ([]LeaseInboxRow, error)
 	LeasePoll(ctx context.Context, arg LeasePollParams) (LeasePollRow, error)
+	// Calls with the same content wait for one another, so that the second finds the first.
+	LockContent(ctx context.Context, arg LockContentParams) error
+	LockRow(ctx context.Context, arg LockRowParams) (LockRowRow, error)
 	PostponeInbox(ctx context.Context, arg PostponeInboxParams) (int64, error)
+	// The first call under an id is what later ones are compared with.
+	RememberCall(ctx context.Context, arg RememberCallParams) error
 	// Makes leases last longer. Rows that were settled, put off or taken over meanwhile are left alone.
 	RenewInbox(ctx context.Context, arg RenewInboxParams) error
 	RenewPoll(ctx context.Context, arg RenewPollParams) (int64, error)
-	// Fenced by the row's lease token.
+	// The parked rows that somebody wants replayed, oldest first. The viewer's row-level security says which there are.
+	SelectParked(ctx context.Context, arg SelectParkedParams) ([]SelectParkedRow, error)
+	// The rows that somebody names, in whatever state.
+	SelectRows(ctx context.Context, ids []uuid.UUID) ([]SelectRowsRow, error)
+	// Each row is fenced by its own lease token.
 	SettleInbox(ctx context.Context, arg SettleInboxParams) (int64, error)
 	// The cursor moves in the transaction that stores what was found up to it.
 	SettlePoll(ctx context.Context, arg SettlePollParams) (int64, error)
+	// The replays of a row that are yet to be acted upon.
+	WaitingReplay(ctx context.Context, id uuid.UUID) ([]uuid.UUID, error)
+	WakeRow(ctx context.Context, arg WakeRowParams) error
 }
 
 var _ Querier = (*Queries)(nil)

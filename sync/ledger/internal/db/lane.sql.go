@@ -25,12 +25,13 @@ WITH leased AS (
   WHERE d.state <> 'DEAD'
 ), begun AS (
   UPDATE lane SET sending_version = head.version,
-    sending_since = CASE WHEN lane.sending_version = head.version THEN lane.sending_since ELSE $3::timestamptz END
+    sending_since = CASE WHEN lane.sending_version = head.version AND head.state = 'UNKNOWN' THEN lane.sending_since ELSE clock_timestamp() END
   FROM head WHERE lane.organisation_id = head.organisation_id AND lane.link_id = head.link_id
   RETURNING lane.link_id, lane.sending_since
 )
 SELECT head.organisation_id, head.id, head.link_id, head.incident_id, head.version, head.kind, head.payload, head.comment_id,
-       head.attempts, head.journal_mark, begun.sending_since, head.trace, head.created_at, head.lease_token,
+       head.attempts, head.journal_mark, begun.sending_since,
+       extract(epoch FROM clock_timestamp() - begun.sending_since)::float8 AS sent_ago, head.trace, head.created_at, head.lease_token,
        (CASE WHEN head.state = 'PENDING' AND head.sending_before = head.version THEN 'SENDING' ELSE head.state END)::text AS found,
        external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential,
        coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author, coalesce(comment.visibility, '') AS comment_visibility
@@ -43,7 +44,6 @@ LEFT JOIN comment ON comment.organisation_id = head.organisation_id AND comment.
 type BeginHeadsParams struct {
 	Organisations []int64
 	Links         []uuid.UUID
-	At            time.Time
 }
 
 type BeginHeadsRow struct {
@@ -58,6 +58,7 @@ type BeginHeadsRow struct {
 	Attempts          int32
 	JournalMark       string
 	SendingSince      *time.Time
+	SentAgo           float64
 	Trace             string
 	CreatedAt         time.Time
 	LeaseToken        int64
@@ -69,10 +70,11 @@ type BeginHeadsRow struct {
 	CommentVisibility string
 }
 
-// The head of each leased lane, written down as being sent before anybody sends it. A head that was being sent when
-// its worker died, or whose answer was lost, keeps the time of that: its outcome is unknown.
+// The head of each leased lane, written down as being sent before anybody sends it. A head whose answer was lost keeps the
+// time of that. One that was being sent when its worker died may have been sent until now, for a worker can stand still
+// between its claim and its call. All by the database's clock, because one hub looks and another has sent.
 func (q *Queries) BeginHeads(ctx context.Context, arg BeginHeadsParams) ([]BeginHeadsRow, error) {
-	rows, err := q.db.Query(ctx, beginHeads, arg.Organisations, arg.Links, arg.At)
+	rows, err := q.db.Query(ctx, beginHeads, arg.Organisations, arg.Links)
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +94,7 @@ func (q *Queries) BeginHeads(ctx context.Context, arg BeginHeadsParams) ([]Begin
 			&i.Attempts,
 			&i.JournalMark,
 			&i.SendingSince,
+			&i.SentAgo,
 			&i.Trace,
 			&i.CreatedAt,
 			&i.LeaseToken,
@@ -659,6 +662,47 @@ func (q *Queries) RenewLane(ctx context.Context, arg RenewLaneParams) (int64, er
 	return result.RowsAffected(), nil
 }
 
+const renewLanes = `-- name: RenewLanes :many
+UPDATE lane SET lease_until = clock_timestamp() + make_interval(secs => $1::float8)
+FROM (SELECT unnest($2::bigint[]) AS organisation_id, unnest($3::uuid[]) AS link_id, unnest($4::bigint[]) AS token) AS leased
+WHERE lane.organisation_id = leased.organisation_id AND lane.link_id = leased.link_id AND lane.lease_token = leased.token AND lane.lease_until > '-infinity'
+RETURNING lane.lease_token
+`
+
+type RenewLanesParams struct {
+	LeaseSeconds  float64
+	Organisations []int64
+	Links         []uuid.UUID
+	Tokens        []int64
+}
+
+// The same for many lanes whose calls are under way, in one statement. Those that are missing in the answer are
+// lost, or were just given back.
+func (q *Queries) RenewLanes(ctx context.Context, arg RenewLanesParams) ([]int64, error) {
+	rows, err := q.db.Query(ctx, renewLanes,
+		arg.LeaseSeconds,
+		arg.Organisations,
+		arg.Links,
+		arg.Tokens,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var lease_token int64
+		if err := rows.Scan(&lease_token); err != nil {
+			return nil, err
+		}
+		items = append(items, lease_token)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const settleDeliveries = `-- name: SettleDeliveries :exec
 UPDATE delivery SET state = s.state, attempts = delivery.attempts + 1, error_kind = s.error_kind, error = s.error, mapping = s.mapping,
   settled_at = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN $1::timestamptz END
@@ -694,12 +738,12 @@ const settleLanes = `-- name: SettleLanes :exec
 UPDATE lane SET lease_until = '-infinity', held = s.state = 'DEAD', trouble = CASE WHEN s.state IN ('DEAD', 'UNKNOWN') THEN s.state ELSE '' END,
   done_version = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN s.version ELSE lane.done_version END,
   sending_version = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_version END,
-  sending_since = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_since END,
+  sending_since = CASE WHEN s.state = 'UNKNOWN' AND s.lost THEN clock_timestamp() WHEN s.state = 'UNKNOWN' THEN lane.sending_since END,
   due_at = CASE WHEN s.state = 'DEAD' THEN NULL
                 WHEN s.state NOT IN ('DELIVERED', 'SKIPPED') OR EXISTS (SELECT FROM delivery d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > s.version) THEN s.due_at
                 ELSE NULL END
 FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id, unnest($3::text[]) AS state,
-             unnest($4::bigint[]) AS version, unnest($5::timestamptz[]) AS due_at) AS s
+             unnest($4::bigint[]) AS version, unnest($5::timestamptz[]) AS due_at, unnest($6::boolean[]) AS lost) AS s
 WHERE lane.organisation_id = s.organisation_id AND lane.link_id = s.link_id
 `
 
@@ -709,11 +753,13 @@ type SettleLanesParams struct {
 	States        []string
 	Versions      []int64
 	DueAts        []time.Time
+	Losts         []bool
 }
 
 // Gives lanes back after their heads were settled. It runs under the lanes' locks with a fresh snapshot, so a delivery
 // that was committed before the lock was granted is seen here, and a later one wakes the lane itself. A head that is over
-// moves done_version past it; one whose outcome is unknown stays written down as being sent.
+// moves done_version past it; one whose outcome is unknown stays written down as being sent, until now if its answer was
+// lost only now.
 func (q *Queries) SettleLanes(ctx context.Context, arg SettleLanesParams) error {
 	_, err := q.db.Exec(ctx, settleLanes,
 		arg.Organisations,
@@ -721,6 +767,7 @@ func (q *Queries) SettleLanes(ctx context.Context, arg SettleLanesParams) error 
 		arg.States,
 		arg.Versions,
 		arg.DueAts,
+		arg.Losts,
 	)
 	return err
 }

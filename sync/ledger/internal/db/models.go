@@ -104,6 +104,7 @@ type Drift struct {
 	Vendor           string
 	Outcome          string
 	At               time.Time
+	Open             bool
 }
 
 type ExternalLink struct {
@@ -361,6 +362,12 @@ type Pulse struct {
 	Echoes       int64
 	Restored     int64
 	UpdatedAt    time.Time
+	SendFailedAt *time.Time
+	ReadFailedAt *time.Time
+	PollAt       *time.Time
+	PollFailedAt *time.Time
+	Retries      int64
+	Since        time.Time
 }
 
 type Reconciliation struct {
@@ -388,6 +395,13 @@ type SystemOrganisation struct {
 	OrganisationID int64
 	SystemID       int64
 	Active         bool
+}
+
+type Upkeep struct {
+	Name       string
+	DoneAt     time.Time
+	LeaseUntil time.Time
+	LeaseToken int64
 }
 
 type Watermark struct {

@@ -6,34 +6,57 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
 
 type Querier interface {
-	// The head of each leased lane, written down as being sent before anybody sends it. A head that was being sent when
-	// its worker died, or whose answer was lost, keeps the time of that: its outcome is unknown.
+	// The head of each leased lane, written down as being sent before anybody sends it. A head whose answer was lost keeps the
+	// time of that. One that was being sent when its worker died may have been sent until now, for a worker can stand still
+	// between its claim and its call. All by the database's clock, because one hub looks and another has sent.
 	BeginHeads(ctx context.Context, arg BeginHeadsParams) ([]BeginHeadsRow, error)
+	// For each entry that a vendor's news made, what brought the news: the latest row of the inbox about its link in the same
+	// trace that came before it.
+	CallsOf(ctx context.Context, arg CallsOfParams) ([]CallsOfRow, error)
+	// For each entry the first one on the same incident in the same trace, if that is another one: what set it off.
+	CausesOf(ctx context.Context, arg CausesOfParams) ([]CausesOfRow, error)
+	CloseConflict(ctx context.Context, arg CloseConflictParams) error
 	CommentsByID(ctx context.Context, arg CommentsByIDParams) ([]Comment, error)
 	// The newest comments of each of many incidents, in one statement.
 	CommentsNewest(ctx context.Context, arg CommentsNewestParams) ([]Comment, error)
 	// The oldest comments of each of many incidents, in one statement.
 	CommentsOldest(ctx context.Context, arg CommentsOldestParams) ([]Comment, error)
+	ConflictsByID(ctx context.Context, arg ConflictsByIDParams) ([]Conflict, error)
+	// Conflicts that wait for a person.
+	ConflictsWaiting(ctx context.Context) ([]ConflictsWaitingRow, error)
+	// The comments of a link that its vendor has.
+	CopiesOf(ctx context.Context, arg CopiesOfParams) ([]CopiesOfRow, error)
 	CopyComments(ctx context.Context, arg CopyCommentsParams) error
 	CountComments(ctx context.Context, arg CountCommentsParams) ([]CountCommentsRow, error)
 	// How many the filter finds in all.
 	CountIncidents(ctx context.Context, arg CountIncidentsParams) (int64, error)
+	// The dead letters that a filter finds, the oldest first: what is mended in bulk. A dead letter is always its lane's head.
+	DeadLetters(ctx context.Context, arg DeadLettersParams) ([]uuid.UUID, error)
 	DeliveriesByID(ctx context.Context, arg DeliveriesByIDParams) ([]DeliveryNow, error)
 	// A page of deliveries.
 	DeliveriesNewest(ctx context.Context, arg DeliveriesNewestParams) ([]DeliveryNow, error)
 	// The same from the other end.
 	DeliveriesOldest(ctx context.Context, arg DeliveriesOldestParams) ([]DeliveryNow, error)
+	// Whether somebody has told already that a ticket stands beside the one that a link follows.
+	DuplicateTold(ctx context.Context, arg DuplicateToldParams) (bool, error)
+	// Changes what a dead letter says. It stays the dead head of its lane until it is retried or skipped.
+	EditDelivery(ctx context.Context, arg EditDeliveryParams) error
 	EntriesByKey(ctx context.Context, arg EntriesByKeyParams) ([]LedgerEntry, error)
 	// A page of the whole ledger.
 	EntriesNewest(ctx context.Context, arg EntriesNewestParams) ([]LedgerEntry, error)
 	// The same from the other end.
 	EntriesOldest(ctx context.Context, arg EntriesOldestParams) ([]LedgerEntry, error)
+	// When a field was last set in the hub, by whomever: one row, or none when that entry has been put away.
+	FieldSetAt(ctx context.Context, arg FieldSetAtParams) ([]time.Time, error)
 	FindComment(ctx context.Context, arg FindCommentParams) (Comment, error)
+	// Rows that the viewer may not see are simply not found.
+	FindConflict(ctx context.Context, arg FindConflictParams) (Conflict, error)
 	FindDeliveryIncident(ctx context.Context, id uuid.UUID) (FindDeliveryIncidentRow, error)
 	FindIncident(ctx context.Context, id uuid.UUID) (Incident, error)
 	FindKey(ctx context.Context, arg FindKeyParams) (Idempotency, error)
@@ -42,10 +65,19 @@ type Querier interface {
 	FindLinkToSystem(ctx context.Context, arg FindLinkToSystemParams) (ExternalLink, error)
 	// The links that a hint may mean, by the vendor's id or, where only that is known, by its number.
 	FindLinksByTicket(ctx context.Context, arg FindLinksByTicketParams) ([]ExternalLink, error)
+	// The links of a system whose tickets are followed, in the order in which comparisons go.
+	FollowedLinks(ctx context.Context, arg FollowedLinksParams) ([]ExternalLink, error)
 	// The newest entries of each of many incidents, in one statement.
 	HistoryNewest(ctx context.Context, arg HistoryNewestParams) ([]LedgerEntry, error)
 	// The oldest entries of each of many incidents, in one statement.
 	HistoryOldest(ctx context.Context, arg HistoryOldestParams) ([]LedgerEntry, error)
+	InboxByID(ctx context.Context, ids []uuid.UUID) ([]Inbox, error)
+	// A page of what came in.
+	InboxNewest(ctx context.Context, arg InboxNewestParams) ([]Inbox, error)
+	// The same from the other end.
+	InboxOldest(ctx context.Context, arg InboxOldestParams) ([]Inbox, error)
+	// What came in and waits to be acted upon, no more than @most looked at, and what was parked.
+	InboxWaiting(ctx context.Context, most int32) ([]InboxWaitingRow, error)
 	IncidentsByID(ctx context.Context, ids []uuid.UUID) ([]Incident, error)
 	// A number is unique in its organisation, and the sequence makes it so in the hub.
 	IncidentsByNumber(ctx context.Context, arg IncidentsByNumberParams) ([]Incident, error)
@@ -57,26 +89,41 @@ type Querier interface {
 	IncidentsNewest(ctx context.Context, arg IncidentsNewestParams) ([]Incident, error)
 	// The same from the other end.
 	IncidentsOldest(ctx context.Context, arg IncidentsOldestParams) ([]Incident, error)
+	InsertConflict(ctx context.Context, arg InsertConflictParams) error
 	// Two calls with one key at once: the second waits here for the first and then fails on the primary key.
 	InsertKey(ctx context.Context, arg InsertKeyParams) error
 	InsertLink(ctx context.Context, arg InsertLinkParams) error
 	// Which of a vendor's journal entries the hub has.
 	KnownCopies(ctx context.Context, arg KnownCopiesParams) ([]string, error)
+	// How the lanes of some links stand, to be explained.
+	LanesOf(ctx context.Context, arg LanesOfParams) ([]LanesOfRow, error)
+	// The newest finished comparison of each system with its vendor.
+	LastReconciliations(ctx context.Context) ([]Reconciliation, error)
 	// Takes the longest due free lanes of a system that is not paused. The lease is by the database's clock; its token
 	// fences every later write under it. A lane that is being sent already comes back with what its last holder left.
 	LeaseLanes(ctx context.Context, arg LeaseLanesParams) ([]LeaseLanesRow, error)
 	// Takes one lane if nobody else is exchanging on it, whether or not anything is due.
 	LeaseLink(ctx context.Context, arg LeaseLinkParams) (int64, error)
+	LinkByID(ctx context.Context, id uuid.UUID) (ExternalLink, error)
+	// The newest conflicts of each of many links, in one statement. Bounds are exclusive.
+	LinkConflictsNewest(ctx context.Context, arg LinkConflictsNewestParams) ([]Conflict, error)
+	// The same from the other end.
+	LinkConflictsOldest(ctx context.Context, arg LinkConflictsOldestParams) ([]Conflict, error)
 	// The newest deliveries of each of many links.
 	LinkDeliveriesNewest(ctx context.Context, arg LinkDeliveriesNewestParams) ([]DeliveryNow, error)
 	// The oldest deliveries of each of many links.
 	LinkDeliveriesOldest(ctx context.Context, arg LinkDeliveriesOldestParams) ([]DeliveryNow, error)
 	LinksByID(ctx context.Context, arg LinksByIDParams) ([]LinksByIDRow, error)
+	// The links that a person may mean: by the vendor's number of the ticket or by its id there.
+	LinksByName(ctx context.Context, arg LinksByNameParams) ([]LinksByNameRow, error)
 	// What a poll's hints are compared with: only tickets that are linked and have moved are worth a read.
 	LinksByTickets(ctx context.Context, arg LinksByTicketsParams) ([]ExternalLink, error)
 	// The links of many incidents, each with how many deliveries wait and the state of the first of them. An incident
 	// has one link in each system at most; the limit keeps the planner from reading the table instead of the index.
 	LinksOfIncidents(ctx context.Context, arg LinksOfIncidentsParams) ([]LinksOfIncidentsRow, error)
+	// Followed links of a system with fields that were parked by another version of its mapping, in the order of their
+	// keys.
+	LinksToReweigh(ctx context.Context, arg LinksToReweighParams) ([]ExternalLink, error)
 	LockDelivery(ctx context.Context, arg LockDeliveryParams) (Delivery, error)
 	// The first lock of every change. Rows that the viewer may not see are simply not found.
 	LockIncident(ctx context.Context, id uuid.UUID) (Incident, error)
@@ -85,9 +132,13 @@ type Querier interface {
 	// The fence of many. Lanes that somebody is writing to right now are missing, like those that were taken over: whoever
 	// asks settles them one by one, so that a lock held long holds up nobody else.
 	LockLanes(ctx context.Context, arg LockLanesParams) ([]uuid.UUID, error)
+	// How often the same field of the same link has been in conflict since.
+	NewerConflicts(ctx context.Context, arg NewerConflictsParams) (int64, error)
 	// Written before comments are sent. Fenced: a delivery whose lane was taken over is missing from the answer. The "="
 	// tells a mark that lies before the first entry from no mark.
 	NoteMarks(ctx context.Context, arg NoteMarksParams) ([]uuid.UUID, error)
+	// The conflicts of one link that wait for a person.
+	OpenConflicts(ctx context.Context, arg OpenConflictsParams) ([]Conflict, error)
 	// What the vendor has yet to hear.
 	OpenDeliveries(ctx context.Context, arg OpenDeliveriesParams) ([]OpenDeliveriesRow, error)
 	// A new incident and its first entry, in one statement.
@@ -99,22 +150,42 @@ type Querier interface {
 	OpenIncidentsNewest(ctx context.Context, arg OpenIncidentsNewestParams) ([]Incident, error)
 	// The same from the other end.
 	OpenIncidentsOldest(ctx context.Context, arg OpenIncidentsOldestParams) ([]Incident, error)
+	// What waits to be sent, system by system. No more than @most lanes of a system are looked at, the longest due first: a
+	// number that reaches it means "at least so many".
+	OpenLanes(ctx context.Context, most int32) ([]OpenLanesRow, error)
 	// Every organisation that the viewer may see, with its desk.
 	Organisations(ctx context.Context) ([]OrganisationsRow, error)
+	ParkedFields(ctx context.Context) ([]ParkedFieldsRow, error)
+	PresentIncident(ctx context.Context, arg PresentIncidentParams) (Incident, error)
 	// Gives a lane back without having settled anything. Like SettleLanes, it looks for deliveries under the lane's lock.
 	ReleaseLane(ctx context.Context, arg ReleaseLaneParams) error
 	// Makes a lease last longer. A lane that was given back stays free: the token alone does not tell it from a taken one.
 	RenewLane(ctx context.Context, arg RenewLaneParams) (int64, error)
+	// The same for many lanes whose calls are under way, in one statement. Those that are missing in the answer are
+	// lost, or were just given back.
+	RenewLanes(ctx context.Context, arg RenewLanesParams) ([]int64, error)
+	// A ticket that was gone is back: the dead letter that its going left goes again, and its lane with it.
+	RestoreLane(ctx context.Context, arg RestoreLaneParams) (int64, error)
 	// A dead letter goes again, or is over: its lane is free and due.
 	ReviveDelivery(ctx context.Context, arg ReviveDeliveryParams) error
 	SettleDeliveries(ctx context.Context, arg SettleDeliveriesParams) error
 	// Gives lanes back after their heads were settled. It runs under the lanes' locks with a fresh snapshot, so a delivery
 	// that was committed before the lock was granted is seen here, and a later one wakes the lane itself. A head that is over
-	// moves done_version past it; one whose outcome is unknown stays written down as being sent.
+	// moves done_version past it; one whose outcome is unknown stays written down as being sent, until now if its answer was
+	// lost only now.
 	SettleLanes(ctx context.Context, arg SettleLanesParams) error
+	// Of tickets that carry correlation ids, those that are not the one that the id's link follows, as far as nobody has told of
+	// them yet.
+	StrayTickets(ctx context.Context, arg StrayTicketsParams) ([]string, error)
+	// Every system that the viewer may see, with its pulse.
+	SystemPulses(ctx context.Context) ([]SystemPulsesRow, error)
 	// Every system into which the viewer's incidents can be escalated. A system is visible through the organisations
 	// that may use it, its desk through the organisations that it serves, so the desk may be hidden.
 	Systems(ctx context.Context) ([]SystemsRow, error)
+	// Lanes whose head stands still: dead letters and unknown outcomes.
+	TroubledLanes(ctx context.Context) ([]TroubledLanesRow, error)
+	// Either side has moved on while a person has yet to decide.
+	UpdateConflict(ctx context.Context, arg UpdateConflictParams) error
 	UpdateLinks(ctx context.Context, arg UpdateLinksParams) error
 	// The systems that an organisation's incidents may be escalated into.
 	UsableSystems(ctx context.Context, organisationID int64) ([]ExternalSystem, error)

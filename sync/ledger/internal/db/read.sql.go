@@ -297,12 +297,13 @@ CROSS JOIN LATERAL (
     AND (delivery.created_at, delivery.version, delivery.id) < ($2::timestamptz, $3::bigint, $4::uuid)
     AND (delivery.created_at, delivery.version, delivery.id) > ($5::timestamptz, $6::bigint, $7::uuid)
     AND (cardinality($8::text[]) = 0 OR delivery.state = ANY ($8::text[]))
-    AND ($9::uuid IS NULL OR delivery.incident_id = $9::uuid)
-    AND ($10::text IS NULL OR delivery.link_id IN (
+    AND (cardinality($9::text[]) = 0 OR delivery.error_kind = ANY ($9::text[]))
+    AND ($10::uuid IS NULL OR delivery.incident_id = $10::uuid)
+    AND ($11::text IS NULL OR delivery.link_id IN (
       SELECT external_link.id FROM external_link JOIN external_system ON external_system.id = external_link.system_id
-      WHERE external_link.organisation_id = o.id AND external_system.key = $10::text))
-  ORDER BY delivery.created_at DESC, delivery.version DESC, delivery.id DESC LIMIT $11) AS d
-ORDER BY d.created_at DESC, d.version DESC, d.id DESC LIMIT $11
+      WHERE external_link.organisation_id = o.id AND external_system.key = $11::text))
+  ORDER BY delivery.created_at DESC, delivery.version DESC, delivery.id DESC LIMIT $12) AS d
+ORDER BY d.created_at DESC, d.version DESC, d.id DESC LIMIT $12
 `
 
 type DeliveriesNewestParams struct {
@@ -314,6 +315,7 @@ type DeliveriesNewestParams struct {
 	AboveVersion  int64
 	AboveID       uuid.UUID
 	States        []string
+	ErrorKinds    []string
 	Incident      uuid.NullUUID
 	System        *string
 	MaxRows       int32
@@ -330,6 +332,7 @@ func (q *Queries) DeliveriesNewest(ctx context.Context, arg DeliveriesNewestPara
 		arg.AboveVersion,
 		arg.AboveID,
 		arg.States,
+		arg.ErrorKinds,
 		arg.Incident,
 		arg.System,
 		arg.MaxRows,
@@ -379,12 +382,13 @@ CROSS JOIN LATERAL (
     AND (delivery.created_at, delivery.version, delivery.id) < ($2::timestamptz, $3::bigint, $4::uuid)
     AND (delivery.created_at, delivery.version, delivery.id) > ($5::timestamptz, $6::bigint, $7::uuid)
     AND (cardinality($8::text[]) = 0 OR delivery.state = ANY ($8::text[]))
-    AND ($9::uuid IS NULL OR delivery.incident_id = $9::uuid)
-    AND ($10::text IS NULL OR delivery.link_id IN (
+    AND (cardinality($9::text[]) = 0 OR delivery.error_kind = ANY ($9::text[]))
+    AND ($10::uuid IS NULL OR delivery.incident_id = $10::uuid)
+    AND ($11::text IS NULL OR delivery.link_id IN (
       SELECT external_link.id FROM external_link JOIN external_system ON external_system.id = external_link.system_id
-      WHERE external_link.organisation_id = o.id AND external_system.key = $10::text))
-  ORDER BY delivery.created_at ASC, delivery.version ASC, delivery.id ASC LIMIT $11) AS d
-ORDER BY d.created_at ASC, d.version ASC, d.id ASC LIMIT $11
+      WHERE external_link.organisation_id = o.id AND external_system.key = $11::text))
+  ORDER BY delivery.created_at ASC, delivery.version ASC, delivery.id ASC LIMIT $12) AS d
+ORDER BY d.created_at ASC, d.version ASC, d.id ASC LIMIT $12
 `
 
 type DeliveriesOldestParams struct {
@@ -396,6 +400,7 @@ type DeliveriesOldestParams struct {
 	AboveVersion  int64
 	AboveID       uuid.UUID
 	States        []string
+	ErrorKinds    []string
 	Incident      uuid.NullUUID
 	System        *string
 	MaxRows       int32
@@ -412,6 +417,7 @@ func (q *Queries) DeliveriesOldest(ctx context.Context, arg DeliveriesOldestPara
 		arg.AboveVersion,
 		arg.AboveID,
 		arg.States,
+		arg.ErrorKinds,
 		arg.Incident,
 		arg.System,
 		arg.MaxRows,
@@ -506,8 +512,12 @@ CROSS JOIN LATERAL (
   SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM ledger_entry
   WHERE ledger_entry.organisation_id = o.id AND ledger_entry.id < $2 AND ledger_entry.id > $3
     AND (cardinality($4::text[]) = 0 OR ledger_entry.kind = ANY ($4::text[]))
-  ORDER BY ledger_entry.id DESC LIMIT $5) AS e
-ORDER BY e.id DESC LIMIT $5
+    AND (cardinality($5::bigint[]) = 0 OR ledger_entry.link_id IN (
+      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY ($5::bigint[])))
+    AND (cardinality($6::text[]) = 0 OR ledger_entry.actor_kind = ANY ($6::text[]))
+    AND ledger_entry.at >= $7::timestamptz AND ledger_entry.at < $8::timestamptz
+  ORDER BY ledger_entry.id DESC LIMIT $9) AS e
+ORDER BY e.id DESC LIMIT $9
 `
 
 type EntriesNewestParams struct {
@@ -515,6 +525,10 @@ type EntriesNewestParams struct {
 	Below         int64
 	Above         int64
 	Kinds         []string
+	Systems       []int64
+	Actors        []string
+	Since         time.Time
+	Until         time.Time
 	MaxRows       int32
 }
 
@@ -525,6 +539,10 @@ func (q *Queries) EntriesNewest(ctx context.Context, arg EntriesNewestParams) ([
 		arg.Below,
 		arg.Above,
 		arg.Kinds,
+		arg.Systems,
+		arg.Actors,
+		arg.Since,
+		arg.Until,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -567,8 +585,12 @@ CROSS JOIN LATERAL (
   SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM ledger_entry
   WHERE ledger_entry.organisation_id = o.id AND ledger_entry.id < $2 AND ledger_entry.id > $3
     AND (cardinality($4::text[]) = 0 OR ledger_entry.kind = ANY ($4::text[]))
-  ORDER BY ledger_entry.id ASC LIMIT $5) AS e
-ORDER BY e.id ASC LIMIT $5
+    AND (cardinality($5::bigint[]) = 0 OR ledger_entry.link_id IN (
+      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY ($5::bigint[])))
+    AND (cardinality($6::text[]) = 0 OR ledger_entry.actor_kind = ANY ($6::text[]))
+    AND ledger_entry.at >= $7::timestamptz AND ledger_entry.at < $8::timestamptz
+  ORDER BY ledger_entry.id ASC LIMIT $9) AS e
+ORDER BY e.id ASC LIMIT $9
 `
 
 type EntriesOldestParams struct {
@@ -576,6 +598,10 @@ type EntriesOldestParams struct {
 	Below         int64
 	Above         int64
 	Kinds         []string
+	Systems       []int64
+	Actors        []string
+	Since         time.Time
+	Until         time.Time
 	MaxRows       int32
 }
 
@@ -586,6 +612,10 @@ func (q *Queries) EntriesOldest(ctx context.Context, arg EntriesOldestParams) ([
 		arg.Below,
 		arg.Above,
 		arg.Kinds,
+		arg.Systems,
+		arg.Actors,
+		arg.Since,
+		arg.Until,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -629,7 +659,11 @@ CROSS JOIN LATERAL (
   WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
     AND ledger_entry.version < $3 AND ledger_entry.version > $4
     AND (cardinality($5::text[]) = 0 OR ledger_entry.kind = ANY ($5::text[]))
-  ORDER BY ledger_entry.version DESC LIMIT $6) AS e
+    AND (cardinality($6::bigint[]) = 0 OR ledger_entry.link_id IN (
+      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY ($6::bigint[])))
+    AND (cardinality($7::text[]) = 0 OR ledger_entry.actor_kind = ANY ($7::text[]))
+    AND ledger_entry.at >= $8::timestamptz AND ledger_entry.at < $9::timestamptz
+  ORDER BY ledger_entry.version DESC LIMIT $10) AS e
 ORDER BY e.version DESC
 `
 
@@ -639,6 +673,10 @@ type HistoryNewestParams struct {
 	Below         int64
 	Above         int64
 	Kinds         []string
+	Systems       []int64
+	Actors        []string
+	Since         time.Time
+	Until         time.Time
 	MaxRows       int32
 }
 
@@ -650,6 +688,10 @@ func (q *Queries) HistoryNewest(ctx context.Context, arg HistoryNewestParams) ([
 		arg.Below,
 		arg.Above,
 		arg.Kinds,
+		arg.Systems,
+		arg.Actors,
+		arg.Since,
+		arg.Until,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -693,7 +735,11 @@ CROSS JOIN LATERAL (
   WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
     AND ledger_entry.version < $3 AND ledger_entry.version > $4
     AND (cardinality($5::text[]) = 0 OR ledger_entry.kind = ANY ($5::text[]))
-  ORDER BY ledger_entry.version ASC LIMIT $6) AS e
+    AND (cardinality($6::bigint[]) = 0 OR ledger_entry.link_id IN (
+      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY ($6::bigint[])))
+    AND (cardinality($7::text[]) = 0 OR ledger_entry.actor_kind = ANY ($7::text[]))
+    AND ledger_entry.at >= $8::timestamptz AND ledger_entry.at < $9::timestamptz
+  ORDER BY ledger_entry.version ASC LIMIT $10) AS e
 ORDER BY e.version ASC
 `
 
@@ -703,6 +749,10 @@ type HistoryOldestParams struct {
 	Below         int64
 	Above         int64
 	Kinds         []string
+	Systems       []int64
+	Actors        []string
+	Since         time.Time
+	Until         time.Time
 	MaxRows       int32
 }
 
@@ -714,6 +764,10 @@ func (q *Queries) HistoryOldest(ctx context.Context, arg HistoryOldestParams) ([
 		arg.Below,
 		arg.Above,
 		arg.Kinds,
+		arg.Systems,
+		arg.Actors,
+		arg.Since,
+		arg.Until,
 		arg.MaxRows,
 	)
 	if err != nil {

@@ -438,22 +438,22 @@ WITH changed AS (
   WHERE incident.organisation_id = $21 AND incident.id = $22 AND incident.version + 1 = $1
   RETURNING incident.version
 ), entry AS (
-  INSERT INTO ledger_entry (organisation_id, incident_id, version, kind, visibility, actor_kind, actor, link_id, comment_id, changes, detail, at, trace_id)
+  INSERT INTO ledger_entry (organisation_id, incident_id, version, kind, visibility, actor_kind, actor, link_id, comment_id, changes, detail, at, trace_id, mapping)
   SELECT $21, $22, changed.version, $23, $24, $25, $26, $27, $28,
-         $29, $30, $18, $31
+         $29, $30, $18, $31, $32
   FROM changed
 ), said AS (
   INSERT INTO comment (organisation_id, id, incident_id, visibility, body, author, link_id, at)
-  SELECT $21, $28::uuid, $22, $24, $32, $33, $34, $35
+  SELECT $21, $28::uuid, $22, $24, $33, $34, $35, $36
   WHERE $28::uuid IS NOT NULL
 ), hearer AS (
   SELECT external_link.id FROM external_link
-  WHERE external_link.organisation_id = $21 AND external_link.incident_id = $22 AND external_link.gone = '' AND $36::text <> ''
-    AND external_link.id IS DISTINCT FROM $34::uuid
-    AND (NOT $37::boolean OR external_link.id = ANY ($38::uuid[]))
+  WHERE external_link.organisation_id = $21 AND external_link.incident_id = $22 AND external_link.gone = '' AND $37::text <> ''
+    AND external_link.id IS DISTINCT FROM $35::uuid
+    AND (NOT $38::boolean OR external_link.id = ANY ($39::uuid[]))
 ), sent AS (
   INSERT INTO delivery (organisation_id, id, link_id, incident_id, version, kind, payload, comment_id, trace, created_at)
-  SELECT $21, gen_random_uuid(), hearer.id, $22, $1, $36, $39, $28, $40, $18
+  SELECT $21, gen_random_uuid(), hearer.id, $22, $1, $37, $40, $28, $41, $18
   FROM hearer
 ), woken AS (
   UPDATE lane SET due_at = CASE WHEN held THEN NULL ELSE coalesce(due_at, $18) END
@@ -494,6 +494,7 @@ type WriteChangeParams struct {
 	Changes        []byte
 	Detail         []byte
 	TraceID        string
+	Mapping        string
 	CommentBody    string
 	CommentAuthor  string
 	LinkID         uuid.NullUUID
@@ -546,6 +547,7 @@ func (q *Queries) WriteChange(ctx context.Context, arg WriteChangeParams) (Write
 		arg.Changes,
 		arg.Detail,
 		arg.TraceID,
+		arg.Mapping,
 		arg.CommentBody,
 		arg.CommentAuthor,
 		arg.LinkID,

@@ -1,0 +1,425 @@
+package ledgertest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"liaison/sync/ledger"
+	"liaison/sync/ledger/internal/db"
+)
+
+// lease takes a lane: the zero time is -infinity.
+func (t *tx) lease(id uuid.UUID, seconds float64) db.Lane {
+	m := t.memory
+	lane, _ := m.lanes.Get(id)
+	m.tokens++ // a sequence is not rolled back
+	lane.LeaseUntil, lane.LeaseToken = m.clock().Add(time.Duration(seconds*float64(time.Second))), m.tokens
+	m.lanes.Put(t.Tx, id, lane)
+	return lane
+}
+
+func (t *tx) free(lane db.Lane) bool { return lane.LeaseUntil.Before(t.memory.clock()) }
+
+func (t *tx) LeaseLanes(ctx context.Context, p db.LeaseLanesParams) ([]db.LeaseLanesRow, error) {
+	if err := t.begin(ctx, "LeaseLanes", p.SystemID); err != nil {
+		return nil, err
+	}
+	m := t.memory
+	if m.paused[p.SystemID] {
+		return nil, nil
+	}
+	var due []db.Lane
+	for _, lane := range m.lanes.All {
+		if lane.SystemID == p.SystemID && lane.DueAt != nil && !lane.DueAt.After(p.At) && t.free(lane) && t.sees(lane.OrganisationID) {
+			due = append(due, lane)
+		}
+	}
+	slices.SortStableFunc(due, func(a, b db.Lane) int { return a.DueAt.Compare(*b.DueAt) })
+	var out []db.LeaseLanesRow
+	for _, lane := range due[:min(len(due), int(p.MaxLanes))] {
+		lane = t.lease(lane.LinkID, p.LeaseSeconds)
+		out = append(out, db.LeaseLanesRow{OrganisationID: lane.OrganisationID, LinkID: lane.LinkID, LeaseToken: lane.LeaseToken})
+	}
+	return out, nil
+}
+
+func (t *tx) LeaseLink(ctx context.Context, p db.LeaseLinkParams) (int64, error) {
+	if err := t.begin(ctx, "LeaseLink", p.LinkID); err != nil {
+		return 0, err
+	}
+	lane, ok := t.memory.lanes.Get(p.LinkID)
+	if !ok || lane.OrganisationID != p.OrganisationID || !t.free(lane) {
+		return 0, pgx.ErrNoRows
+	}
+	return t.lease(p.LinkID, p.LeaseSeconds).LeaseToken, nil
+}
+
+// leased returns the lane if it bears the token.
+func (t *tx) leased(organisation int64, link uuid.UUID, token int64) (db.Lane, bool) {
+	lane, ok := t.memory.lanes.Get(link)
+	return lane, ok && lane.OrganisationID == organisation && lane.LeaseToken == token
+}
+
+func (t *tx) renew(organisation int64, link uuid.UUID, token int64, seconds float64) bool {
+	lane, ok := t.leased(organisation, link, token)
+	if !ok || lane.LeaseUntil.IsZero() {
+		return false
+	}
+	lane.LeaseUntil = t.memory.clock().Add(time.Duration(seconds * float64(time.Second)))
+	t.memory.lanes.Put(t.Tx, link, lane)
+	return true
+}
+
+func (t *tx) RenewLane(ctx context.Context, p db.RenewLaneParams) (int64, error) {
+	if err := t.begin(ctx, "RenewLane", p.LinkID); err != nil {
+		return 0, err
+	}
+	if !t.renew(p.OrganisationID, p.LinkID, p.LeaseToken, p.LeaseSeconds) {
+		return 0, nil
+	}
+	return 1, nil
+}
+
+func (t *tx) RenewLanes(ctx context.Context, p db.RenewLanesParams) ([]int64, error) {
+	if err := t.begin(ctx, "RenewLanes", ""); err != nil {
+		return nil, err
+	}
+	var out []int64
+	for n, link := range p.Links {
+		if t.renew(p.Organisations[n], link, p.Tokens[n], p.LeaseSeconds) {
+			out = append(out, p.Tokens[n])
+		}
+	}
+	return out, nil
+}
+
+// ahead lists a lane's deliveries beyond a version, in order.
+func (t *tx) ahead(link uuid.UUID, version int64) []db.Delivery {
+	var out []db.Delivery
+	for _, d := range t.memory.deliveries.All {
+		if d.LinkID == link && d.Version > version {
+			out = append(out, d)
+		}
+	}
+	slices.SortFunc(out, func(a, b db.Delivery) int { return cmp.Compare(a.Version, b.Version) })
+	return out
+}
+
+func (t *tx) BeginHeads(ctx context.Context, p db.BeginHeadsParams) ([]db.BeginHeadsRow, error) {
+	if err := t.begin(ctx, "BeginHeads", first(p.Links)); err != nil {
+		return nil, err
+	}
+	m := t.memory
+	var out []db.BeginHeadsRow
+	for n, id := range p.Links {
+		lane, ok := m.lanes.Get(id)
+		if !ok || lane.OrganisationID != p.Organisations[n] {
+			continue
+		}
+		open := t.ahead(id, lane.DoneVersion)
+		if len(open) == 0 || open[0].State == string(ledger.StateDead) {
+			continue
+		}
+		d, found := open[0], open[0].State
+		before := lane.SendingVersion != nil && *lane.SendingVersion == d.Version
+		if before && found == string(ledger.StatePending) {
+			found = string(ledger.StateSending)
+		}
+		if !before || d.State != string(ledger.StateUnknown) {
+			at := stamp(m.clock())
+			lane.SendingVersion, lane.SendingSince = &d.Version, &at
+			m.lanes.Put(t.Tx, id, lane)
+		}
+		link, _ := m.links.Get(id)
+		i, _ := m.incidents.Get(d.IncidentID)
+		row := db.BeginHeadsRow{
+			OrganisationID: d.OrganisationID, ID: d.ID, LinkID: id, IncidentID: d.IncidentID, Version: d.Version, Kind: d.Kind, Payload: bytes.Clone(d.Payload),
+			CommentID: d.CommentID, Attempts: d.Attempts, JournalMark: d.JournalMark, SendingSince: lane.SendingSince,
+			SentAgo: m.clock().Sub(*lane.SendingSince).Seconds(), Trace: d.Trace, CreatedAt: d.CreatedAt,
+			LeaseToken: lane.LeaseToken, Found: found, ExternalLink: link, Incident: i,
+		}
+		if c, ok := m.comments.Get(d.CommentID.UUID); ok && d.CommentID.Valid {
+			row.CommentBody, row.CommentAuthor, row.CommentVisibility = c.Body, c.Author, c.Visibility
+		}
+		out = append(out, row)
+	}
+	return out, nil
+}
+
+func (t *tx) NoteMarks(ctx context.Context, p db.NoteMarksParams) ([]uuid.UUID, error) {
+	if err := t.begin(ctx, "NoteMarks", first(p.Ids)); err != nil {
+		return nil, err
+	}
+	m := t.memory
+	var out []uuid.UUID
+	for n, id := range p.Ids {
+		d, ok := m.deliveries.Get(id)
+		if !ok || d.OrganisationID != p.Organisations[n] {
+			continue
+		}
+		if _, held := t.leased(d.OrganisationID, d.LinkID, p.Tokens[n]); !held {
+			continue
+		}
+		d.JournalMark = "=" + p.Marks[n]
+		m.deliveries.Put(t.Tx, id, d)
+		out = append(out, id)
+	}
+	return out, nil
+}
+
+func (t *tx) LockLane(ctx context.Context, p db.LockLaneParams) (bool, error) {
+	if err := t.begin(ctx, "LockLane", p.LinkID); err != nil {
+		return false, err
+	}
+	lane, held := t.leased(p.OrganisationID, p.LinkID, p.LeaseToken)
+	if !held || !t.sees(lane.OrganisationID) {
+		return false, pgx.ErrNoRows
+	}
+	t.proven(p.LinkID)
+	return lane.Held, nil
+}
+
+func (t *tx) LockLanes(ctx context.Context, p db.LockLanesParams) ([]uuid.UUID, error) {
+	if err := t.begin(ctx, "LockLanes", first(p.Links)); err != nil {
+		return nil, err
+	}
+	var out []uuid.UUID
+	for n, id := range p.Links {
+		if _, held := t.leased(p.Organisations[n], id, p.Tokens[n]); held {
+			t.proven(id)
+			out = append(out, id)
+		}
+	}
+	return out, nil
+}
+
+func over(state string) bool {
+	return state == string(ledger.StateDelivered) || state == string(ledger.StateSkipped)
+}
+
+func (t *tx) SettleDeliveries(ctx context.Context, p db.SettleDeliveriesParams) error {
+	if err := t.begin(ctx, "SettleDeliveries", first(p.Ids)); err != nil {
+		return err
+	}
+	m := t.memory
+	for n, id := range p.Ids {
+		d, ok := m.deliveries.Get(id)
+		if !ok || d.OrganisationID != p.Organisations[n] {
+			continue
+		}
+		d.State, d.ErrorKind, d.Error, d.Mapping = p.States[n], p.ErrorKinds[n], p.Errors[n], p.Mappings[n]
+		d.Attempts++
+		d.SettledAt = nil
+		if over(d.State) {
+			at := stamp(p.At)
+			d.SettledAt = &at
+		}
+		m.deliveries.Put(t.Tx, id, d)
+	}
+	return nil
+}
+
+func (t *tx) SettleLanes(ctx context.Context, p db.SettleLanesParams) error {
+	if err := t.begin(ctx, "SettleLanes", first(p.Links)); err != nil {
+		return err
+	}
+	m := t.memory
+	for n, id := range p.Links {
+		lane, ok := m.lanes.Get(id)
+		if !ok || lane.OrganisationID != p.Organisations[n] {
+			continue
+		}
+		t.needsFence("SettleLanes", id)
+		state, due := p.States[n], stamp(p.DueAts[n])
+		lane.LeaseUntil, lane.Held, lane.Trouble, lane.DueAt = time.Time{}, state == string(ledger.StateDead), "", &due
+		switch {
+		case lane.Held:
+			lane.Trouble, lane.DueAt = state, nil
+		case state == string(ledger.StateUnknown):
+			lane.Trouble = state
+		case over(state):
+			lane.DoneVersion = p.Versions[n]
+			if len(t.ahead(id, p.Versions[n])) == 0 {
+				lane.DueAt = nil
+			}
+		}
+		switch {
+		case state != string(ledger.StateUnknown):
+			lane.SendingVersion, lane.SendingSince = nil, nil
+		case p.Losts[n]:
+			at := stamp(m.clock())
+			lane.SendingSince = &at
+		}
+		m.lanes.Put(t.Tx, id, lane)
+	}
+	return nil
+}
+
+func (t *tx) ReleaseLane(ctx context.Context, p db.ReleaseLaneParams) error {
+	if err := t.begin(ctx, "ReleaseLane", p.LinkID); err != nil {
+		return err
+	}
+	lane, held := t.leased(p.OrganisationID, p.LinkID, p.LeaseToken)
+	if !held {
+		return nil
+	}
+	lane.LeaseUntil = time.Time{}
+	switch {
+	case lane.Held || len(t.ahead(p.LinkID, lane.DoneVersion)) == 0:
+		lane.DueAt = nil
+	case lane.DueAt == nil:
+		due := stamp(p.DueAt)
+		lane.DueAt = &due
+	}
+	t.memory.lanes.Put(t.Tx, p.LinkID, lane)
+	return nil
+}
+
+func (t *tx) FindLink(ctx context.Context, p db.FindLinkParams) (db.ExternalLink, error) {
+	if err := t.begin(ctx, "FindLink", p.ID); err != nil {
+		return db.ExternalLink{}, err
+	}
+	l, ok := t.memory.links.Get(p.ID)
+	if !ok || l.OrganisationID != p.OrganisationID || !t.sees(l.OrganisationID) {
+		return db.ExternalLink{}, pgx.ErrNoRows
+	}
+	return l, nil
+}
+
+func (t *tx) UpdateLinks(ctx context.Context, p db.UpdateLinksParams) error {
+	if err := t.begin(ctx, "UpdateLinks", first(p.Ids)); err != nil {
+		return err
+	}
+	m := t.memory
+	for n, id := range p.Ids {
+		l, ok := m.links.Get(id)
+		if !ok || l.OrganisationID != p.Organisations[n] {
+			continue
+		}
+		t.needsFence("UpdateLinks", id)
+		l.ExternalID = nil
+		if external := p.ExternalIds[n]; external != "" {
+			for other, o := range m.links.All {
+				if other != id && o.OrganisationID == l.OrganisationID && o.SystemID == l.SystemID && o.ExternalID != nil && *o.ExternalID == external {
+					return t.Abort(unique("external_link_ticket_once"))
+				}
+			}
+			l.ExternalID = &external
+		}
+		l.Number, l.Url, l.RemoteVersion, l.RemoteState = p.Numbers[n], p.Urls[n], p.RemoteVersions[n], p.RemoteStates[n]
+		l.Base, l.Parked, l.Flips = bytes.Clone(p.Bases[n]), bytes.Clone(p.Parkeds[n]), bytes.Clone(p.Flipses[n])
+		l.JournalMark, l.Gone, l.LastSyncedAt = p.JournalMarks[n], p.Gones[n], stampPtr(&p.LastSyncedAts[n])
+		m.links.Put(t.Tx, id, l)
+	}
+	return nil
+}
+
+func (t *tx) CopyComments(ctx context.Context, p db.CopyCommentsParams) error {
+	if err := t.begin(ctx, "CopyComments", first(p.Comments)); err != nil {
+		return err
+	}
+	m := t.memory
+next:
+	for n, comment := range p.Comments {
+		k := copyKey{p.Links[n], p.ExternalIds[n]}
+		if k.external == "" {
+			return t.Abort(check("comment_copy_external_id_check"))
+		}
+		if _, there := m.copies.Get(k); there {
+			continue
+		}
+		for _, c := range m.copies.All {
+			if c.CommentID == comment && c.LinkID == k.link {
+				continue next
+			}
+		}
+		m.copies.Put(t.Tx, k, db.CommentCopy{OrganisationID: p.Organisations[n], LinkID: k.link, ExternalID: k.external, CommentID: comment})
+	}
+	return nil
+}
+
+func (t *tx) KnownCopies(ctx context.Context, p db.KnownCopiesParams) ([]string, error) {
+	if err := t.begin(ctx, "KnownCopies", p.LinkID); err != nil {
+		return nil, err
+	}
+	var out []string
+	for k := range t.memory.copies.All {
+		if k.link == p.LinkID && slices.Contains(p.ExternalIds, k.external) {
+			out = append(out, k.external)
+		}
+	}
+	return out, nil
+}
+
+func (t *tx) OpenDeliveries(ctx context.Context, p db.OpenDeliveriesParams) ([]db.OpenDeliveriesRow, error) {
+	if err := t.begin(ctx, "OpenDeliveries", p.LinkID); err != nil {
+		return nil, err
+	}
+	lane, ok := t.memory.lanes.Get(p.LinkID)
+	if !ok || lane.OrganisationID != p.OrganisationID {
+		return nil, nil
+	}
+	var out []db.OpenDeliveriesRow
+	for _, d := range t.ahead(p.LinkID, lane.DoneVersion) {
+		row := db.OpenDeliveriesRow{Delivery: d, SendingVersion: lane.SendingVersion}
+		if c, ok := t.memory.comments.Get(d.CommentID.UUID); ok && d.CommentID.Valid {
+			row.CommentBody, row.CommentAuthor, row.CommentVisibility = c.Body, c.Author, c.Visibility
+		}
+		out = append(out, row)
+	}
+	return out, nil
+}
+
+func (t *tx) FindLinksByTicket(ctx context.Context, p db.FindLinksByTicketParams) ([]db.ExternalLink, error) {
+	if err := t.begin(ctx, "FindLinksByTicket", p.ExternalID+p.Number); err != nil {
+		return nil, err
+	}
+	var out []db.ExternalLink
+	for _, l := range t.memory.links.All {
+		if l.SystemID != p.SystemID {
+			continue
+		}
+		if p.ExternalID != "" && l.ExternalID != nil && *l.ExternalID == p.ExternalID || p.ExternalID == "" && p.Number != "" && l.Number == p.Number {
+			out = append(out, l)
+		}
+	}
+	return out, nil
+}
+
+func (t *tx) FindLinkByCorrelation(ctx context.Context, p db.FindLinkByCorrelationParams) (db.ExternalLink, error) {
+	if err := t.begin(ctx, "FindLinkByCorrelation", p.CorrelationID); err != nil {
+		return db.ExternalLink{}, err
+	}
+	for _, l := range t.memory.links.All {
+		if l.SystemID == p.SystemID && l.CorrelationID == p.CorrelationID {
+			return l, nil
+		}
+	}
+	return db.ExternalLink{}, pgx.ErrNoRows
+}
+
+func (t *tx) LinksByTickets(ctx context.Context, p db.LinksByTicketsParams) ([]db.ExternalLink, error) {
+	if err := t.begin(ctx, "LinksByTickets", p.SystemID); err != nil {
+		return nil, err
+	}
+	var out []db.ExternalLink
+	for _, l := range t.memory.links.All {
+		if l.SystemID == p.SystemID && l.Gone == "" && l.ExternalID != nil && slices.Contains(p.ExternalIds, *l.ExternalID) {
+			out = append(out, l)
+		}
+	}
+	return out, nil
+}
+
+func first[T any](all []T) any {
+	if len(all) == 0 {
+		return ""
+	}
+	return all[0]
+}

@@ -1,0 +1,100 @@
+package simulation
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	runs  = flag.Int("runs", 300, "how many seeds TestSimulation tries")
+	first = flag.Uint64("first", 1, "the first of them")
+	seed  = flag.Uint64("seed", 0, "the only seed to try; its whole history is printed")
+	side  = flag.Int("side", 2, "how many seeds are tried side by side")
+)
+
+// once makes one run in a bubble.
+func once(t *testing.T, p plan) result {
+	t.Helper()
+	var r result
+	synctest.Test(t, func(*testing.T) { r = simulate(p) })
+	return r
+}
+
+// TestSimulation is R16: hubs, vendors, people and faults from a seed, and the promises R1 to R5 and R7 at the end.
+func TestSimulation(t *testing.T) {
+	if *seed != 0 {
+		p := newPlan(*seed)
+		p.verbose = testing.Verbose()
+		r := once(t, p)
+		t.Logf("seed %d: %+v\n%s", *seed, p, r.world.trace.about())
+		report(t, r)
+		return
+	}
+	var next, failed atomic.Uint64
+	var mu sync.Mutex
+	var sum counts
+	var slowest time.Duration
+	next.Store(*first)
+	began := time.Now()
+	for n := range *side {
+		t.Run(fmt.Sprintf("side %d", n+1), func(t *testing.T) {
+			t.Parallel()
+			for failed.Load() < 5 {
+				s := next.Add(1) - 1
+				if s >= *first+uint64(*runs) { //nolint:gosec // not negative
+					return
+				}
+				r := once(t, newPlan(s))
+				mu.Lock()
+				sum.add(r.counts)
+				slowest = max(slowest, r.took)
+				mu.Unlock()
+				if len(r.problems) > 0 {
+					failed.Add(1)
+					report(t, r)
+				}
+			}
+		})
+	}
+	t.Cleanup(func() {
+		t.Logf("%d runs from seed %d in %v: %+v; equal %v after the last fault at the latest", *runs, *first, time.Since(began).Round(time.Millisecond), sum, slowest)
+	})
+}
+
+// report tells of a run that broke a promise: which, the part of the history that matters, and how to see it again.
+func report(t *testing.T, r result) {
+	t.Helper()
+	if len(r.problems) == 0 {
+		return
+	}
+	words := []string{"killed", "stopped", "goes on", "no more faults", "everybody runs"}
+	for _, p := range r.problems {
+		for n := 1; n < 10; n++ {
+			if link := fmt.Sprintf("link %d", n); mentions(p, link) {
+				words = append(words, link, r.world.ticketsOf(link))
+			}
+		}
+	}
+	history := r.world.trace.about(words...)
+	if lines := strings.SplitAfter(history, "\n"); len(lines) > 200 && *seed == 0 {
+		history = strings.Join(lines[:200], "") + fmt.Sprintf("... and %d lines more\n", len(lines)-200)
+	}
+	t.Errorf("seed %d:\n\t%s\n%s\nalone: go test ./sync/simulation -run TestSimulation -seed=%d", r.world.plan.seed, strings.Join(r.problems, "\n\t"), history, r.world.plan.seed)
+}
+
+func (w *world) ticketsOf(link string) string {
+	for _, v := range w.vendors {
+		for _, t := range v.tickets {
+			if t.link == link {
+				return string(t.id)
+			}
+		}
+	}
+	return link
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
 
+	"liaison/connectors"
 	"liaison/graph/model"
 	"liaison/internal/desk"
 	"liaison/internal/feed"
@@ -134,8 +135,31 @@ func domain(err error) (answer, bool) {
 	if alive, ok := errors.AsType[*ledger.NotDead](err); ok {
 		return answer{code: codeInvalidTransition, message: alive.Error(), field: "deliveryId"}, true
 	}
+	if a, ok := operators(err); ok {
+		return a, true
+	}
 	if errors.Is(err, ledger.ErrNotFound) {
 		return answer{code: codeNotFound, message: "there is no such thing, or you may not know of it"}, true
+	}
+	return answer{}, false
+}
+
+// operators knows what those hear who mend the sync.
+func operators(err error) (answer, bool) {
+	if decided, ok := errors.AsType[*ledger.ConflictDecided](err); ok {
+		return answer{code: codeConflict, message: decided.Error(), field: "conflictId"}, true
+	}
+	if moved, ok := errors.AsType[*ledger.ConflictMoved](err); ok {
+		return answer{code: codeConflict, message: moved.Error(), field: "conflictId"}, true
+	}
+	if held, ok := errors.AsType[*ledger.FieldHeld](err); ok {
+		return answer{code: codeInvalidTransition, message: held.Error(), field: "field"}, true
+	}
+	if errors.Is(err, ledger.ErrBusy) {
+		return answer{code: codeConflict, message: "an exchange with the vendor is under way on this link and does not end; try again in a moment"}, true
+	}
+	if vendor, ok := errors.AsType[*connectors.Error](err); ok {
+		return answer{code: codeUnavailable, message: "the vendor did not answer as it should: " + connectors.WordsOf(vendor)}, true
 	}
 	return answer{}, false
 }

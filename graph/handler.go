@@ -48,6 +48,8 @@ type Deps struct {
 	// Inbox replays what came in, Switch pauses and resumes systems.
 	Inbox  Inbox
 	Switch Switch
+	// Reconciler compares links with their vendors' tickets; nil: reconcileLink fails.
+	Reconciler Reconciler
 	// Monitor tells what goes on in this hub: default one in which nothing does.
 	Monitor *pulse.Monitor
 	// Systems translate what is sent, so that operators can see it. Payloads of systems that are not among them are null.
@@ -110,7 +112,7 @@ func NewHandler(d Deps) *Handler {
 	}
 	r := &Resolver{
 		desk: d.Desk, reader: d.Reader, feed: d.Feed, fanout: newFanout(d.Reader),
-		inbox: d.Inbox, systemSwitch: d.Switch, monitor: d.Monitor, systems: d.Systems, now: d.Now,
+		inbox: d.Inbox, systemSwitch: d.Switch, reconciler: d.Reconciler, monitor: d.Monitor, systems: d.Systems, now: d.Now,
 	}
 	p := presenter{log: d.Logger}
 	sockets := socket.New(d.Sockets)
@@ -208,5 +210,8 @@ func complexity() generated.ComplexityRoot {
 		return paged(child, first, after, last, before)
 	}
 	c.Incident.Comments, c.Incident.History, c.ExternalLink.Deliveries = paged, paged, paged
+	c.ExternalLink.Conflicts = func(child int, _ bool, first *int32, after *string, last *int32, before *string) int {
+		return paged(child, first, after, last, before)
+	}
 	return c
 }

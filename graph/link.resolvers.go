@@ -12,6 +12,16 @@ import (
 	"liaison/graph/model"
 )
 
+// Link is the resolver for the link field.
+func (r *conflictResolver) Link(ctx context.Context, obj *model.Conflict) (*model.ExternalLink, error) {
+	return linkNamed(ctx, obj.Peers, obj.Conflict.Link)
+}
+
+// Incident is the resolver for the incident field.
+func (r *conflictResolver) Incident(ctx context.Context, obj *model.Conflict) (*model.Incident, error) {
+	return incidentNamed(ctx, obj.Peers, obj.Conflict.Incident)
+}
+
 // Explanation is the resolver for the explanation field.
 func (r *deliveryResolver) Explanation(ctx context.Context, obj *model.Delivery) (*model.Explanation, error) {
 	return r.explanation(ctx, obj)
@@ -48,6 +58,16 @@ func (r *externalLinkResolver) Deliveries(ctx context.Context, obj *model.Extern
 	return r.linkDeliveries(ctx, obj, span{first, last, after, before})
 }
 
+// Conflicts is the resolver for the conflicts field.
+func (r *externalLinkResolver) Conflicts(ctx context.Context, obj *model.ExternalLink, onlyOpen bool, first *int32, after *string, last *int32, before *string) (*model.ConflictConnection, error) {
+	return r.linkConflicts(ctx, obj, onlyOpen, span{first, last, after, before})
+}
+
+// Explanation is the resolver for the explanation field.
+func (r *externalLinkResolver) Explanation(ctx context.Context, obj *model.ExternalLink) ([]string, error) {
+	return r.standing(ctx, obj)
+}
+
 // Incident is the resolver for the incident field.
 func (r *externalLinkResolver) Incident(ctx context.Context, obj *model.ExternalLink) (*model.Incident, error) {
 	return incidentNamed(ctx, obj.Peers, obj.Incident)
@@ -62,6 +82,9 @@ func (r *queryResolver) Deliveries(ctx context.Context, filter *model.DeliveryFi
 	return r.deliveries(ctx, s, filter, span{first, last, after, before})
 }
 
+// Conflict returns generated.ConflictResolver implementation.
+func (r *Resolver) Conflict() generated.ConflictResolver { return &conflictResolver{r} }
+
 // Delivery returns generated.DeliveryResolver implementation.
 func (r *Resolver) Delivery() generated.DeliveryResolver { return &deliveryResolver{r} }
 
@@ -69,6 +92,7 @@ func (r *Resolver) Delivery() generated.DeliveryResolver { return &deliveryResol
 func (r *Resolver) ExternalLink() generated.ExternalLinkResolver { return &externalLinkResolver{r} }
 
 type (
+	conflictResolver     struct{ *Resolver }
 	deliveryResolver     struct{ *Resolver }
 	externalLinkResolver struct{ *Resolver }
 )

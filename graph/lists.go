@@ -81,9 +81,14 @@ func nodeOf(ctx context.Context, s *load.Set, kind nodeid.Kind, id string) (mode
 		return &model.ExternalLink{Link: l, Peers: s.Links(l)}, err
 	case nodeid.Delivery:
 		return deliveryNode(ctx, s, incident.DeliveryID{UUID: key})
+	case nodeid.Conflict:
+		return conflictNode(ctx, s, incident.ConflictID{UUID: key})
 	case nodeid.InboxItem:
 		row, err := s.InboxRow(ctx, key) // row-level security shows them to staff alone
-		return model.InboxItems(s, []ledger.InboxRow{row})[0], err
+		if err != nil {
+			return nil, err
+		}
+		return model.InboxItems(s, []ledger.InboxRow{row})[0], nil
 	default:
 		return nil, ledger.ErrNotFound
 	}

@@ -153,6 +153,21 @@ func (r *mutationResolver) ReplayInbox(ctx context.Context, input model.ReplayIn
 	return r.replay(ctx, input)
 }
 
+// ReconcileLink is the resolver for the reconcileLink field.
+func (r *mutationResolver) ReconcileLink(ctx context.Context, input model.ReconcileLinkInput) (*model.ReconcileLinkPayload, error) {
+	return r.reconcile(ctx, input)
+}
+
+// ResolveConflict is the resolver for the resolveConflict field.
+func (r *mutationResolver) ResolveConflict(ctx context.Context, input model.ResolveConflictInput) (*model.ResolveConflictPayload, error) {
+	return r.resolveConflict(ctx, input)
+}
+
+// FreeField is the resolver for the freeField field.
+func (r *mutationResolver) FreeField(ctx context.Context, input model.FreeFieldInput) (*model.FreeFieldPayload, error) {
+	return r.freeField(ctx, input)
+}
+
 // Mutation returns generated.MutationResolver implementation.
 func (r *Resolver) Mutation() generated.MutationResolver { return &mutationResolver{r} }
 

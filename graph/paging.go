@@ -26,6 +26,7 @@ const (
 	cursorLedger     = "ledger"
 	cursorDeliveries = "deliveries"
 	cursorInbox      = "inbox"
+	cursorConflicts  = "conflicts"
 )
 
 // span is the part of a connection that a client asks for.

@@ -27,6 +27,7 @@ type Resolver struct {
 	// What operators need.
 	inbox        Inbox
 	systemSwitch Switch
+	reconciler   Reconciler
 	monitor      *pulse.Monitor
 	systems      []*system.System
 	now          func() time.Time

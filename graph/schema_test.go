@@ -10,9 +10,13 @@ import (
 	"github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"liaison/connectors"
+	"liaison/graph/model"
 	"liaison/internal/auth"
 	"liaison/internal/incident"
 	"liaison/sync/ledger"
+	"liaison/sync/merge"
+	"liaison/sync/pulse"
 )
 
 func schema(t *testing.T) *ast.Schema {
@@ -76,7 +80,10 @@ func TestEnumsAreTheDomainsWords(t *testing.T) {
 		"IncidentState": words(incident.States()), "HoldReason": words(incident.HoldReasons()), "Priority": words(incident.Priorities()),
 		"Impact": words(incident.Impacts()), "Urgency": words(incident.Urgencies()), "Source": words(incident.Sources()), "Visibility": words(incident.Visibilities()),
 		"SyncStatus": words(ledger.SyncStatuses()), "DeliveryState": words(ledger.States()), "DeliveryKind": words(ledger.DeliveryKinds()),
-		"EntryKind": words(ledger.Kinds()), "Role": upper, "ActorKind": {string(ledger.Person), string(ledger.System), string(ledger.Hub)},
+		"SystemStatus": words(pulse.Statuses()), "SystemAlarmKind": words(pulse.AlarmKinds()), "SyncActivityKind": words(model.SyncActivityKinds()),
+		"InboxState": words(ledger.InboxStates()), "InboxSource": words(ledger.InboxSources()), "ConflictSide": {string(merge.Hub), string(merge.Vendor)},
+		"BreakerState": {string(connectors.BreakerClosed), string(connectors.BreakerOpen), string(connectors.BreakerHalfOpen)},
+		"EntryKind":    words(ledger.Kinds()), "Role": upper, "ActorKind": {string(ledger.Person), string(ledger.System), string(ledger.Hub)},
 	} {
 		var got []string
 		for _, v := range s.Types[name].EnumValues {
@@ -109,13 +116,15 @@ func TestNamesOfTheContract(t *testing.T) {
 			}
 		}
 	}
-	has(s.Query, "viewer node incident incidents organisation organisations systems ledger deliveries")
+	has(s.Query, "viewer node incident incidents organisation organisations systems ledger deliveries inbox")
 	has(s.Mutation, `reportIncident updateIncident assessIncident assignIncident beginWork holdIncident resumeIncident resolveIncident reopenIncident
-		closeIncident cancelIncident addComment escalateIncident retryDelivery skipDelivery`)
-	has(s.Subscription, "incidentChanged")
+		closeIncident cancelIncident addComment escalateIncident retryDelivery skipDelivery editDelivery retryDeliveries skipDeliveries pauseSystem resumeSystem
+		replayInbox reconcileLink resolveConflict freeField`)
+	has(s.Subscription, "incidentChanged syncActivity")
 	has(s.Types["ReportIncidentInput"], "title description organisation category impact urgency contact service confidential reference source idempotencyKey")
 	has(s.Types["EscalateIncidentInput"], "incidentId system summary answers idempotencyKey")
-	has(s.Types["ExternalLink"], "id system externalId externalNumber url remoteState syncStatus lastSyncedAt deliveries")
+	has(s.Types["ExternalLink"], "id system externalId externalNumber url remoteState syncStatus lastSyncedAt conflicts deliveries")
+	has(s.Types["SystemHealth"], "status lastSentAt lastReadAt lastNewsAt oldestUnsent waiting retrying dead parked unknown conflicts drift breaker alarms")
 	has(s.Types["IncidentChange"], "cursor kind incidentId entry incident")
 	has(s.Types["Viewer"], "name organisation roles")
 	for _, f := range s.Mutation.Fields {

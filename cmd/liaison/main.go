@@ -34,6 +34,8 @@ type cli struct {
 	Demo     demoCmd     `cmd:"" help:"Run the hub with simulated vendors, demo organisations and demo tokens, on loopback."`
 	Simulate simulateCmd `cmd:"" help:"Run one vendor's simulator alone."`
 	Migrate  migrateCmd  `cmd:"" help:"Bring the database's tables up to date."`
+	Sync     syncCmd     `cmd:"" help:"Look after the exchange with vendors: how it does, why things stand where they stand, and mending."`
+	Ledger   ledgerCmd   `cmd:"" help:"Check the hub's own history."`
 	Mapping  mappingCmd  `cmd:"" help:"Check and explain the translation between vendors' words and the hub's."`
 }
 

@@ -102,7 +102,7 @@ func (c *Connector) recent(ctx context.Context, op, query, fields string) (young
 		}
 		since := c.vendorTime(a).Add(-c.overlap)
 		for _, t := range found {
-			if at, err := time.Parse(time.RFC3339, t.Created); err == nil && at.Before(since) {
+			if at, err := connectors.ParseTime(time.RFC3339, t.Created); err == nil && at.Before(since) {
 				return young, t.id, nil
 			}
 			young = append(young, t.id)
@@ -135,8 +135,10 @@ func (c *Connector) sweep(ctx context.Context, op string, at cursor) (connectors
 		return connectors.Page{}, err
 	}
 	refs := at.fresh(found, c.openedByUs)
-	more := len(refs) > 0 || len(found) == c.set.pageSize
-	if len(found) > 0 {
+	// A short page is not the last one: RT takes out what the account may not see after cutting it. Only an empty one can
+	// be, and the floor must not rise past what was not read.
+	more := len(found) > 0
+	if more {
 		s.Pos, s.Page = found[len(found)-1].id, 0
 	} else if more, err = c.behindHidden(ctx, op, &at, s); err != nil {
 		return connectors.Page{}, err
@@ -145,7 +147,7 @@ func (c *Connector) sweep(ctx context.Context, op string, at cursor) (connectors
 	}
 	if at.Sweep = &s; !more {
 		at.Sweep = nil
-		at.settle(time.Unix(s.Began, 0), c.now(), c.overlap)
+		at.settle(time.Unix(s.Began, 0), c.now(), c.overlap, s.Pos)
 	}
 	return connectors.Page{Refs: refs, Next: at.String(), More: more}, nil
 }
@@ -180,14 +182,14 @@ func (c *Connector) openedByUs(t transaction) bool {
 }
 
 // behindHidden tells whether rows follow behind an empty page. RT takes the rows that the account may not see out of a
-// page after cutting it, so an empty page can have full ones behind it. After a no it is not asked again for an overlap: the
-// answer is nearly always no, and the floor has risen by then.
+// page after cutting it, so an empty page can have full ones behind it. After a no it is not asked again for an overlap,
+// unless rows were seen beyond this place: the answer is nearly always no, and the floor has risen by then.
 func (c *Connector) behindHidden(ctx context.Context, op string, at *cursor, s sweep) (bool, error) {
 	if s.Page > 0 {
 		return s.Page < maxHidden, nil
 	}
 	now := c.now().Unix()
-	if at.Probed <= now && now-at.Probed < int64(c.overlap.Seconds()) {
+	if s.Pos >= at.newest() && at.Probed <= now && now-at.Probed < int64(c.overlap.Seconds()) {
 		return false, nil
 	}
 	newest, _, err := c.transactions(ctx, op, listing{query: c.feed(beyond(s.Pos)), perPage: maxPage, newest: true})

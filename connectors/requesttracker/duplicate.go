@@ -35,8 +35,8 @@ func (c *Connector) CloseDuplicate(ctx context.Context, id, of connectors.Extern
 	if !said {
 		r := client.Request{Op: op, Method: http.MethodPost, Path: "/ticket/" + string(id) + "/comment"}
 		b := map[string]any{"Content": words, "ContentType": "text/plain", "Status": c.set.duplicate[0]}
-		var sentences []any
-		if _, err := c.call(ctx, r, b, &sentences); err != nil {
+		var answered sentences
+		if _, err := c.call(ctx, r, b, &answered); err != nil {
 			return unsaid(err)
 		}
 		if closed, err = c.isClosed(ctx, op, id); err != nil {

@@ -13,8 +13,8 @@ import (
 // appear any more, and beyond it the ids that were seen: each reading begins at the floor and passes over those.
 //
 // The floor rises by the hub's own clock. When a reading has ended, every id up to the newest that it saw was given out
-// before that moment. A later reading that began at least the overlap after it has seen whatever became of them, so the
-// floor may follow. However long the hub was away, one reading lies between.
+// before that moment. A later reading that began at least the overlap after it, and reached as far, has seen whatever became
+// of them, so the floor may follow. However long the hub was away, one reading lies between.
 type horizon struct {
 	Version int    `json:"v"`
 	Floor   int64  `json:"floor"`
@@ -89,13 +89,14 @@ func (h *horizon) add(id int64) bool {
 	return true
 }
 
-// settle is called when a reading from the floor to the end, begun and ended at those times, is complete.
-func (h *horizon) settle(began, ended time.Time, overlap time.Duration) {
+// settle is called when a reading from the floor, begun and ended at those times, is complete. reached is the last id
+// that it read: what lies beyond it was not looked at again, whatever was seen there before, so the floor stays below.
+func (h *horizon) settle(began, ended time.Time, overlap time.Duration, reached int64) {
 	tops := slices.Clone(h.Tops)
 	for i := range tops {
 		tops[i].At = min(tops[i].At, ended.Unix()) // the clock was set back
 	}
-	for len(tops) > 0 && !time.Unix(tops[0].At, 0).Add(overlap).After(began) {
+	for len(tops) > 0 && !time.Unix(tops[0].At, 0).Add(overlap).After(began) && tops[0].ID <= reached {
 		h.raise(tops[0].ID)
 		tops = tops[1:]
 	}
@@ -126,7 +127,7 @@ func horizonNow(ids []int64, settled int64, now time.Time) horizon {
 	for _, id := range ids {
 		h.add(id)
 	}
-	h.settle(now, now, time.Hour) // nothing to raise; notes the top
+	h.settle(now, now, time.Hour, settled) // nothing to raise; notes the top
 	return h
 }
 

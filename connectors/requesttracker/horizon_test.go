@@ -2,6 +2,7 @@ package requesttracker
 
 import (
 	"encoding/json"
+	"math"
 	"testing"
 	"time"
 
@@ -49,7 +50,7 @@ func TestHorizonReadsOnceMore(t *testing.T) {
 	start := time.Date(2026, 11, 21, 19, 0, 0, 0, time.UTC)
 	h := horizon{Version: formatVersion, Floor: 100}
 	h.add(105) // 104 has its id and is not committed
-	h.settle(start, start, overlap)
+	h.settle(start, start, overlap, math.MaxInt64)
 	if h.Floor != 100 {
 		t.Fatalf("the floor rose to %d at once", h.Floor)
 	}
@@ -58,7 +59,7 @@ func TestHorizonReadsOnceMore(t *testing.T) {
 		t.Fatal("104 was never seen")
 	}
 	h.add(104)
-	h.settle(later, later, overlap)
+	h.settle(later, later, overlap, math.MaxInt64)
 	if h.Floor != 105 || len(h.Seen) != 0 {
 		t.Errorf("after a reading two hours later: %+v, want the floor at 105", h)
 	}
@@ -68,9 +69,9 @@ func TestHorizonClockSetBack(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 21, 19, 0, 0, 0, time.UTC)
 	h := horizon{Version: formatVersion, Floor: 100, Seen: []span{{101, 101}}, Tops: []top{{now.AddDate(1, 0, 0).Unix(), 101}}}
-	h.settle(now, now, time.Minute)
+	h.settle(now, now, time.Minute, math.MaxInt64)
 	later := now.Add(2 * time.Minute)
-	h.settle(later, later, time.Minute)
+	h.settle(later, later, time.Minute, math.MaxInt64)
 	if h.Floor != 101 {
 		t.Errorf("the floor is stuck at %d for a year", h.Floor)
 	}
@@ -98,7 +99,7 @@ func TestHorizonProperties(t *testing.T) {
 				}
 			}
 			now = now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "reading")) * time.Second)
-			h.settle(began, now, overlap)
+			h.settle(began, now, overlap, math.MaxInt64)
 			text, err := json.Marshal(h)
 			if err != nil {
 				t.Fatal(err)
@@ -172,7 +173,7 @@ func FuzzCursor(f *testing.F) {
 		if added := c.add(id); added == known || !c.knows(id) {
 			t.Errorf("add(%d) is %t, known before: %t", id, added, known)
 		}
-		c.settle(time.Unix(1000, 0), time.Unix(1001, 0), time.Minute)
+		c.settle(time.Unix(1000, 0), time.Unix(1001, 0), time.Minute, math.MaxInt64)
 		if _, err := readCursor(c.String()); err != nil && c.Sweep == nil {
 			t.Errorf("%s is not read back", c.String())
 		}

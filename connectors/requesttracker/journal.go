@@ -68,11 +68,11 @@ func (c *Connector) Journal(ctx context.Context, id connectors.ExternalID, after
 		return nil, "", err
 	}
 	began := c.now()
-	fresh, some, err := c.messages(ctx, op, id, &at)
+	fresh, reached, err := c.messages(ctx, op, id, &at)
 	if err != nil {
 		return nil, "", err
 	}
-	if !some && after == "" {
+	if reached == 0 && after == "" {
 		if _, _, err := c.record(ctx, op, id); err != nil { // no message, or no ticket
 			return nil, "", err
 		}
@@ -81,33 +81,36 @@ func (c *Connector) Journal(ctx context.Context, id connectors.ExternalID, after
 	if err != nil {
 		return nil, "", err
 	}
-	at.settle(began, c.now(), c.overlap)
+	at.settle(began, c.now(), c.overlap, reached)
 	return entries, connectors.Mark(at.String()), nil
 }
 
 // messages reads the ticket's messages from the floor of at to the end and notes them there. It returns those that were
-// not known, and whether there was any.
-func (c *Connector) messages(ctx context.Context, op string, id connectors.ExternalID, at *horizon) (fresh []transaction, some bool, err error) {
+// not known, and the last id read, which is the floor when there was none.
+func (c *Connector) messages(ctx context.Context, op string, id connectors.ExternalID, at *horizon) (fresh []transaction, reached int64, err error) {
 	for pos := at.Floor; ; {
 		found, _, err := c.transactions(ctx, op, listing{
 			query: messagesOf(id) + " AND " + beyond(pos), fields: "Type,Created,Creator,CustomFields",
 			subfields: map[string]string{"Creator": "RealName"}, perPage: maxPage,
 		})
 		if err != nil {
-			return nil, false, err
+			return nil, 0, err
 		}
 		added := false
 		for _, t := range found {
-			some = true
 			if (t.Type == correspond || t.Type == comment) && at.add(t.id) {
 				fresh, added = append(fresh, t), true
 			}
 		}
-		// A short page can have more behind it when the account may not see all comments, so only an idle look trusts it.
-		if len(found) == 0 || len(found) < maxPage && !added {
-			return fresh, some, nil
+		if len(found) == 0 {
+			return fresh, pos, nil
 		}
 		pos = found[len(found)-1].id
+		// A short page can have more behind it when the account may not see all comments, so only an idle look that has come
+		// as far as any before it trusts it.
+		if len(found) < maxPage && !added && pos >= at.newest() {
+			return fresh, pos, nil
+		}
 	}
 }
 
@@ -149,7 +152,7 @@ func (c *Connector) entry(t transaction, login string) connectors.JournalEntry {
 	if c.set.keyField != "" {
 		e.Key, _ = t.CustomFields.get(c.set.keyField)
 	}
-	e.At, _ = time.Parse(time.RFC3339, t.Created)
+	e.At, _ = connectors.ParseTime(time.RFC3339, t.Created)
 	return e
 }
 
@@ -191,11 +194,11 @@ func (c *Connector) Say(ctx context.Context, id connectors.ExternalID, m connect
 		b["Status"] = rec.Status
 	}
 	r := client.Request{Op: op, Method: http.MethodPost, Path: "/ticket/" + string(id) + "/" + kind}
-	var sentences []any
-	if a, err = c.call(ctx, r, b, &sentences); err != nil {
+	var said sentences
+	if a, err = c.call(ctx, r, b, &said); err != nil {
 		return connectors.JournalEntry{}, unsaid(err)
 	}
-	said, err := strconv.ParseInt(path.Base(a.Header.Get("Location")), 10, 64)
+	entry, err := strconv.ParseInt(path.Base(a.Header.Get("Location")), 10, 64)
 	if err != nil {
 		return connectors.JournalEntry{}, c.client.Unreadable(r, a, errors.New("the answer names no transaction"))
 	}
@@ -203,7 +206,7 @@ func (c *Connector) Say(ctx context.Context, id connectors.ExternalID, m connect
 	author := c.login
 	c.mu.Unlock()
 	return connectors.JournalEntry{
-		ID: strconv.FormatInt(said, 10), Key: c.storedKey(m.Key), Visibility: m.Visibility, Body: text, Author: author, Own: true, At: c.vendorTime(a).UTC(),
+		ID: strconv.FormatInt(entry, 10), Key: c.storedKey(m.Key), Visibility: m.Visibility, Body: text, Author: author, Own: true, At: c.vendorTime(a).UTC(),
 	}, nil
 }
 

@@ -33,6 +33,27 @@ func (t *text) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// sentences are what RT answers to a write, in the account's language: for each part what became of it.
+type sentences []string
+
+// UnmarshalJSON reads the list, which may hold other things beside sentences. Null is none.
+func (s *sentences) UnmarshalJSON(data []byte) error {
+	var said []any
+	if err := json.Unmarshal(data, &said); err != nil {
+		return err
+	}
+	if said == nil {
+		return errors.New("the answer to a write is no list of sentences")
+	}
+	*s = sentences{}
+	for _, v := range said {
+		if sentence, ok := v.(string); ok {
+			*s = append(*s, sentence)
+		}
+	}
+	return nil
+}
+
 // reference is how one record speaks of another. A user's id is the login name.
 type reference struct {
 	ID       text   `json:"id"`

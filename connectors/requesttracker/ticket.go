@@ -65,7 +65,9 @@ func (c *Connector) Create(ctx context.Context, d connectors.Draft) (connectors.
 
 // post opens the ticket and returns its id.
 func (c *Connector) post(ctx context.Context, op string, b map[string]any) (connectors.ExternalID, error) {
-	var made reference
+	var made struct { // not a reference, which may be a bare id
+		ID text `json:"id"`
+	}
 	r := client.Request{Op: op, Method: http.MethodPost, Path: "/ticket"}
 	a, err := c.call(ctx, r, b, &made)
 	if e, ok := errors.AsType[*connectors.Error](err); ok && e.Status == http.StatusBadRequest && b["Status"] != nil {
@@ -128,7 +130,9 @@ func (c *Connector) ticket(asked connectors.ExternalID, rec ticketRecord, a clie
 	}
 	t.Version = strings.Trim(strings.TrimPrefix(a.Header.Get("ETag"), "W/"), `"`)
 	t.CorrelationID, _ = rec.CustomFields.get(c.set.correlationField)
-	t.UpdatedAt, _ = time.Parse(time.RFC3339, rec.LastUpdated)
+	if rec.LastUpdated != noDate {
+		t.UpdatedAt, _ = connectors.ParseTime(time.RFC3339, rec.LastUpdated)
+	}
 	t.Fields = rec.fields(wanted)
 	return t
 }
@@ -213,18 +217,10 @@ func (c *Connector) put(ctx context.Context, op string, id connectors.ExternalID
 			}
 		}
 	}
-	var said []any
+	var said sentences
 	r := client.Request{Op: op, Method: http.MethodPut, Path: "/ticket/" + string(id)}
-	if _, err := c.call(ctx, r, b, &said); err != nil {
-		return nil, err
-	}
-	var sentences []string
-	for _, s := range said {
-		if sentence, ok := s.(string); ok {
-			sentences = append(sentences, sentence)
-		}
-	}
-	return sentences, nil
+	_, err = c.call(ctx, r, b, &said)
+	return said, err
 }
 
 // refusal is the error for a write of which RT took no part and gave reasons, and nil for every other.

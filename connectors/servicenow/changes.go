@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
-	"time"
 
 	"liaison/connectors"
 )
@@ -42,14 +42,38 @@ func (c *Connector) Changes(ctx context.Context, after connectors.Cursor) (conne
 	if after == "" {
 		return c.fromNowOn(ctx, op)
 	}
-	var at cursor
-	if err := json.Unmarshal([]byte(after), &at); err != nil {
-		return connectors.Page{}, refuse(op, "the cursor is none of this connector's")
-	}
-	if _, err := time.Parse(stampLayout, at.Since); err != nil {
+	at, ok := readCursor(after)
+	if !ok {
 		return connectors.Page{}, refuse(op, "the cursor is none of this connector's")
 	}
 	return c.changes(ctx, op, at)
+}
+
+// readCursor reads a cursor back. What stands in it goes into queries, so it must be of the form that was written.
+func readCursor(text connectors.Cursor) (at cursor, ok bool) {
+	if json.Unmarshal([]byte(text), &at) != nil || !isStamp(at.Since) {
+		return cursor{}, false
+	}
+	for stamp := range at.Seen {
+		if !isStamp(stamp) {
+			return cursor{}, false
+		}
+	}
+	if s := at.Sweep; s != nil {
+		unset := func(stamp string) bool { return stamp == "" || isStamp(stamp) }
+		if !unset(s.Stamp) || !unset(s.Newest) || !unset(s.Began) || (s.ID == "") != (s.Stamp == "") || s.ID != "" && !sysID.MatchString(s.ID) || s.Skip < 0 {
+			return cursor{}, false
+		}
+	}
+	return at, true
+}
+
+// stampForm is stricter than time.Parse, which takes a fraction of a second.
+var stampForm = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$`)
+
+func isStamp(text string) bool {
+	_, err := connectors.ParseTime(stampLayout, text)
+	return err == nil && stampForm.MatchString(text)
 }
 
 // fromNowOn sets the cursor behind the newest row by the vendor's own stamps. The rows before it are swept once, so that
@@ -78,18 +102,30 @@ func (c *Connector) fromNowOn(ctx context.Context, op string) (connectors.Page, 
 	}
 }
 
-// newest returns the row that changed last.
+// maxHidden is how many pages of rows that the account may not see are passed over for the newest that it may.
+const maxHidden = 50
+
+// newest returns the row that changed last of those that the account may see: the vendor's own stamp is worth more than
+// its Date, which can come from another clock.
 func (c *Connector) newest(ctx context.Context, op string) (rows, error) {
 	q := query{"ORDERBYDESCsys_updated_on", "ORDERBYDESCsys_id"}
 	if c.set.filter != "" {
 		q = append(query{c.set.filter}, q...)
 	}
-	found, err := c.list(ctx, op, listing{table: c.set.table, query: q, fields: changeColumns, limit: 1})
-	if err != nil || len(found.records) == 0 {
-		return found, err
+	l := listing{table: c.set.table, query: q, fields: changeColumns, limit: 1}
+	for page := 0; ; page++ {
+		found, err := c.list(ctx, op, l)
+		switch {
+		case err != nil:
+			return found, err
+		case len(found.records) > 0:
+			_, err = c.change(op, found.records[0], "")
+			return found, err
+		case !found.more || page == maxHidden:
+			return found, nil
+		}
+		l.offset, l.limit = l.offset+l.limit, c.set.pageSize
 	}
-	_, err = c.change(op, found.records[0], "")
-	return found, err
 }
 
 func (c *Connector) vendorTime(r rows) string {

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"liaison/connectors"
 	"liaison/connectors/client"
@@ -54,7 +57,7 @@ func (c *Connector) hookRef(call map[string]json.RawMessage) (connectors.Ref, er
 	if len(ref.Number) > 40 || checkQueryValue(ref.Number) != nil {
 		return ref, fmt.Errorf("%q is no ticket number", c.set.hookNumber)
 	}
-	count, updated := hookValue(call, c.set.hookVersion), hookValue(call, c.set.hookUpdated)
+	count, updated := hookValue(call, c.set.hookVersion), hookStamp(hookValue(call, c.set.hookUpdated))
 	if count != "" && updated != "" { // half a version would never equal a whole one
 		ref.Version = version(record{"sys_mod_count": value(count), "sys_updated_on": value(updated)})
 	}
@@ -77,4 +80,25 @@ func hookValue(call map[string]json.RawMessage, key string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(v))
+}
+
+var epoch = regexp.MustCompile(`^[0-9]{10}([0-9]{3})?$`)
+
+// hookStamp returns a stamp in the form of the vendor's column. Customers script these bodies, and some send the value with
+// a zone or as seconds or milliseconds since 1970. It is empty for every other form: a display value in somebody's own
+// zone is none that can be read.
+func hookStamp(text string) string {
+	if epoch.MatchString(text) {
+		n, _ := strconv.ParseInt(text, 10, 64) // ten or thirteen digits fit
+		if len(text) > len("1795287919") {
+			n /= 1000
+		}
+		return time.Unix(n, 0).UTC().Format(stampLayout)
+	}
+	for _, layout := range []string{stampLayout, time.RFC3339} {
+		if t, err := connectors.ParseTime(layout, text); err == nil {
+			return t.Format(stampLayout)
+		}
+	}
+	return ""
 }

@@ -36,7 +36,7 @@ func readMark(op string, m connectors.Mark) (mark, error) {
 	if err := json.Unmarshal([]byte(m), &read); err != nil {
 		return read, refuse(op, "the journal mark is none of this connector's")
 	}
-	if _, err := time.Parse(stampLayout, read.Stamp); err != nil && read.Stamp != "" {
+	if read.Stamp != "" && !isStamp(read.Stamp) {
 		return read, refuse(op, "the journal mark is none of this connector's")
 	}
 	return read, nil
@@ -47,7 +47,7 @@ func (m mark) from(overlap time.Duration) string { return before(m.Stamp, overla
 
 // before returns the stamp that lies d earlier; the empty stamp lies before all.
 func before(stamp string, d time.Duration) string {
-	t, err := time.Parse(stampLayout, stamp)
+	t, err := connectors.ParseTime(stampLayout, stamp)
 	if err != nil {
 		return ""
 	}

@@ -39,7 +39,7 @@ func Settings() []connectors.Setting {
 		{Name: "hook_id", Default: "sys_id", Doc: "key of the ticket's sys_id in webhook bodies; dots go into nested objects"},
 		{Name: "hook_number", Default: "number", Doc: "key of the ticket's number in webhook bodies"},
 		{Name: "hook_version", Default: "sys_mod_count", Doc: "key of sys_mod_count in webhook bodies"},
-		{Name: "hook_updated", Default: "sys_updated_on", Doc: "key of sys_updated_on (UTC) in webhook bodies"},
+		{Name: "hook_updated", Default: "sys_updated_on", Doc: "key of sys_updated_on in webhook bodies: UTC, with a zone, or seconds or milliseconds since 1970"},
 	}
 }
 

@@ -55,8 +55,8 @@ func (r record) get(column string) string { return string(r[column]) }
 
 // at returns a column as a time of the vendor's clock.
 func (r record) at(column string) (time.Time, error) {
-	t, err := time.Parse(stampLayout, r.get(column))
-	if err != nil {
+	t, err := connectors.ParseTime(stampLayout, r.get(column))
+	if err != nil || !isStamp(r.get(column)) {
 		return time.Time{}, fmt.Errorf("%s is not a UTC stamp of the form %s", column, stampLayout)
 	}
 	return t, nil

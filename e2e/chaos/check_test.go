@@ -53,16 +53,18 @@ func same(r *row, t *ticket, v *vendor) (differs []string) {
 func (w *world) apart(ctx context.Context) ([]string, error) {
 	var out []string
 	for what, sql := range map[string]string{
-		"deliveries wait":          `SELECT count(*) FROM delivery WHERE state NOT IN ('DELIVERED', 'SKIPPED')`,
-		"inbox rows wait":          `SELECT count(*) FROM inbox WHERE state = 'WAITING'`,
-		"links lack their tickets": `SELECT count(*) FROM external_link WHERE external_id IS NULL`,
+		"deliveries wait at": `SELECT count(*) || ' ' || s.key FROM delivery d JOIN external_link l ON l.organisation_id = d.organisation_id AND l.id = d.link_id
+			JOIN external_system s ON s.id = l.system_id WHERE d.state NOT IN ('DELIVERED', 'SKIPPED') GROUP BY s.key`,
+		"inbox rows wait from":        `SELECT count(*) || ' ' || s.key FROM inbox i JOIN external_system s ON s.id = i.system_id WHERE i.state = 'WAITING' GROUP BY s.key`,
+		"links lack their tickets at": `SELECT count(*) || ' ' || s.key FROM external_link l JOIN external_system s ON s.id = l.system_id WHERE l.external_id IS NULL GROUP BY s.key`,
 	} {
-		n, err := w.number(ctx, sql)
+		counts, err := w.texts(ctx, sql)
 		if err != nil {
 			return nil, err
 		}
-		if n > 0 {
-			out = append(out, fmt.Sprintf("%d %s", n, what))
+		for _, c := range counts {
+			n, key, _ := strings.Cut(c, " ")
+			out = append(out, fmt.Sprintf("%s %s %s", n, what, key))
 		}
 	}
 	rows, err := w.records(ctx, false)
@@ -590,6 +592,27 @@ func (w *world) ledger(ctx context.Context) {
 		} else if n != 0 {
 			w.flag("the ledger itself", nil, "%d %s", n, what)
 		}
+	}
+	unnamed := 0
+	for _, r := range w.rows {
+		for _, e := range r.entries {
+			if e.Kind != "CONFLICT" {
+				continue
+			}
+			w.conflicts++
+			for _, part := range []string{`"field"`, `"hub"`, `"vendor"`, `"winner"`, `"rule"`} {
+				if !strings.Contains(e.Detail, part) {
+					unnamed++
+					break
+				}
+			}
+		}
+	}
+	if unnamed > 0 {
+		w.flag("R5 no silent overwrite", nil, "%d conflicts do not name both values, the winner and the rule", unnamed)
+	}
+	if w.plan.partition > 0 && w.conflicts < w.plan.changes/20 {
+		w.flag("the run itself", nil, "only %d conflicts, want a twentieth of the changes at least", w.conflicts)
 	}
 	dead, err := w.texts(ctx, `SELECT i.number || ' ' || d.kind || ' ' || d.error_kind || ': ' || d.error FROM delivery d JOIN incident i ON i.organisation_id = d.organisation_id AND i.id = d.incident_id WHERE d.state = 'DEAD' LIMIT 10`)
 	if err != nil {

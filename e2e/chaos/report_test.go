@@ -61,16 +61,11 @@ func (w *world) report() {
 	}
 	line("GraphQL", "%d requests", w.attempts.Load())
 	line("subscribers", "%d entries received over %d connections", w.received, w.lives)
-	conflicts, entries := 0, 0
+	entries := 0
 	for _, r := range w.rows {
 		entries += len(r.entries)
-		for _, e := range r.entries {
-			if e.Kind == "CONFLICT" {
-				conflicts++
-			}
-		}
 	}
-	line("ledger", "%d entries, %d of them conflicts", entries, conflicts)
+	line("ledger", "%d entries, %d of them conflicts", entries, w.conflicts)
 	line("both sides equal", "%.1f s after the last fault; %d writes after that", w.converged.Seconds(), w.quiet)
 	line("the last to come", "%.300s", strings.Join(head(w.last), "; "))
 	for _, p := range properties {

@@ -60,6 +60,7 @@ type world struct {
 	rows            map[string]*row
 	theirs          map[*vendor]map[string]*ticket
 	received, lives int
+	conflicts       int
 }
 
 // note keeps what was done, for the report of a failure.
@@ -189,15 +190,16 @@ systems:
 	})
 }
 
-var addresses = 15000 + rand.N(10000)
+var addresses atomic.Int64
+
+func init() { addresses.Store(15000 + rand.Int64N(10000)) }
 
 // freeAddress returns a free address below those from which the system takes the local ends of connections: a port between
 // two lives of a hub stays free.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 200 {
-		addresses++
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(addresses))
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.FormatInt(addresses.Add(1), 10))
 		if err == nil {
 			l.Close()
 			return l.Addr().String()

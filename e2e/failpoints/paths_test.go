@@ -141,7 +141,7 @@ func (w *world) escalate() error {
 }
 
 // prepare brings a world to where the path begins.
-func (p path) prepare(w *world) {
+func (p *path) prepare(w *world) {
 	w.t.Helper()
 	if p.fresh {
 		return
@@ -191,7 +191,7 @@ var allLaws = func() string {
 }()
 
 // inStep says what still differs from the path's outcome.
-func (p path) inStep(w *world) error {
+func (p *path) inStep(w *world) error {
 	if !w.relay.quiet() {
 		return errors.New("a webhook is not accepted yet")
 	}
@@ -229,7 +229,7 @@ func (w *world) peaceful() error {
 }
 
 // incidentIs compares the hub's side with the outcome.
-func (p path) incidentIs(w *world) error {
+func (p *path) incidentIs(w *world) error {
 	var got map[string]any
 	var said []string
 	err := w.db.QueryRow(w.t.Context(), `SELECT (SELECT to_jsonb(incident) FROM incident),
@@ -250,7 +250,7 @@ func (p path) incidentIs(w *world) error {
 }
 
 // ticketIs compares the vendor's side with the outcome.
-func (p path) ticketIs(w *world) error {
+func (p *path) ticketIs(w *world) error {
 	all := w.vendor.Tickets()
 	if len(all) != 1 {
 		return fmt.Errorf("the vendor has %d tickets, want one", len(all))
@@ -296,7 +296,7 @@ func (w *world) writes() []string {
 }
 
 // wrote says where the hub's writes differ from those that the outcome needs: none may be missing, made twice, or out of turn.
-func (p path) wrote(w *world) error {
+func (p *path) wrote(w *world) error {
 	got := w.writes()
 	ok := len(got) == len(p.after.writes)
 	for n := 0; ok && n < len(got); n++ {

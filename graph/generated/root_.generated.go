@@ -25,6 +25,7 @@ type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 type ResolverRoot interface {
 	Comment() CommentResolver
 	CommentConnection() CommentConnectionResolver
+	Conflict() ConflictResolver
 	Delivery() DeliveryResolver
 	ExternalLink() ExternalLinkResolver
 	InboxItem() InboxItemResolver
@@ -69,6 +70,34 @@ type ComplexityRoot struct {
 	}
 
 	CommentEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	Conflict struct {
+		At         func(childComplexity int) int
+		Base       func(childComplexity int) int
+		Field      func(childComplexity int) int
+		Hub        func(childComplexity int) int
+		ID         func(childComplexity int) int
+		Incident   func(childComplexity int) int
+		Link       func(childComplexity int) int
+		Open       func(childComplexity int) int
+		Policy     func(childComplexity int) int
+		ResolvedAt func(childComplexity int) int
+		ResolvedBy func(childComplexity int) int
+		Rule       func(childComplexity int) int
+		Vendor     func(childComplexity int) int
+		Winner     func(childComplexity int) int
+	}
+
+	ConflictConnection struct {
+		Edges    func(childComplexity int) int
+		Nodes    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
+	}
+
+	ConflictEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
 	}
@@ -128,6 +157,13 @@ type ComplexityRoot struct {
 		Name func(childComplexity int) int
 	}
 
+	Drift struct {
+		Hub     func(childComplexity int) int
+		Outcome func(childComplexity int) int
+		Vendor  func(childComplexity int) int
+		What    func(childComplexity int) int
+	}
+
 	EntryCause struct {
 		Call     func(childComplexity int) int
 		Chain    func(childComplexity int) int
@@ -155,8 +191,10 @@ type ComplexityRoot struct {
 	}
 
 	ExternalLink struct {
+		Conflicts      func(childComplexity int, onlyOpen bool, first *int32, after *string, last *int32, before *string) int
 		CorrelationID  func(childComplexity int) int
 		Deliveries     func(childComplexity int, first *int32, after *string, last *int32, before *string) int
+		Explanation    func(childComplexity int) int
 		ExternalID     func(childComplexity int) int
 		ExternalNumber func(childComplexity int) int
 		ID             func(childComplexity int) int
@@ -178,6 +216,11 @@ type ComplexityRoot struct {
 	FieldValue struct {
 		Field func(childComplexity int) int
 		Value func(childComplexity int) int
+	}
+
+	FreeFieldPayload struct {
+		Incident func(childComplexity int) int
+		Link     func(childComplexity int) int
 	}
 
 	InboxConnection struct {
@@ -306,11 +349,14 @@ type ComplexityRoot struct {
 		CloseIncident    func(childComplexity int, input model.CloseIncidentInput) int
 		EditDelivery     func(childComplexity int, input model.EditDeliveryInput) int
 		EscalateIncident func(childComplexity int, input model.EscalateIncidentInput) int
+		FreeField        func(childComplexity int, input model.FreeFieldInput) int
 		HoldIncident     func(childComplexity int, input model.HoldIncidentInput) int
 		PauseSystem      func(childComplexity int, input model.PauseSystemInput) int
+		ReconcileLink    func(childComplexity int, input model.ReconcileLinkInput) int
 		ReopenIncident   func(childComplexity int, input model.ReopenIncidentInput) int
 		ReplayInbox      func(childComplexity int, input model.ReplayInboxInput) int
 		ReportIncident   func(childComplexity int, input model.ReportIncidentInput) int
+		ResolveConflict  func(childComplexity int, input model.ResolveConflictInput) int
 		ResolveIncident  func(childComplexity int, input model.ResolveIncidentInput) int
 		ResumeIncident   func(childComplexity int, input model.ResumeIncidentInput) int
 		ResumeSystem     func(childComplexity int, input model.ResumeSystemInput) int
@@ -354,6 +400,11 @@ type ComplexityRoot struct {
 		Viewer        func(childComplexity int) int
 	}
 
+	ReconcileLinkPayload struct {
+		Drift func(childComplexity int) int
+		Link  func(childComplexity int) int
+	}
+
 	ReplayInboxPayload struct {
 		Replayed func(childComplexity int) int
 	}
@@ -367,6 +418,11 @@ type ComplexityRoot struct {
 	ReportIncidentPayload struct {
 		Incident        func(childComplexity int) int
 		NotifiedAddress func(childComplexity int) int
+	}
+
+	ResolveConflictPayload struct {
+		Conflict func(childComplexity int) int
+		Incident func(childComplexity int) int
 	}
 
 	Subscription struct {
@@ -576,6 +632,123 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.CommentEdge.Node(childComplexity), true
+
+	case "Conflict.at":
+		if e.ComplexityRoot.Conflict.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.At(childComplexity), true
+	case "Conflict.base":
+		if e.ComplexityRoot.Conflict.Base == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.Base(childComplexity), true
+	case "Conflict.field":
+		if e.ComplexityRoot.Conflict.Field == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.Field(childComplexity), true
+	case "Conflict.hub":
+		if e.ComplexityRoot.Conflict.Hub == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.Hub(childComplexity), true
+	case "Conflict.id":
+		if e.ComplexityRoot.Conflict.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.ID(childComplexity), true
+	case "Conflict.incident":
+		if e.ComplexityRoot.Conflict.Incident == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.Incident(childComplexity), true
+	case "Conflict.link":
+		if e.ComplexityRoot.Conflict.Link == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.Link(childComplexity), true
+	case "Conflict.open":
+		if e.ComplexityRoot.Conflict.Open == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.Open(childComplexity), true
+	case "Conflict.policy":
+		if e.ComplexityRoot.Conflict.Policy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.Policy(childComplexity), true
+	case "Conflict.resolvedAt":
+		if e.ComplexityRoot.Conflict.ResolvedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.ResolvedAt(childComplexity), true
+	case "Conflict.resolvedBy":
+		if e.ComplexityRoot.Conflict.ResolvedBy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.ResolvedBy(childComplexity), true
+	case "Conflict.rule":
+		if e.ComplexityRoot.Conflict.Rule == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.Rule(childComplexity), true
+	case "Conflict.vendor":
+		if e.ComplexityRoot.Conflict.Vendor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.Vendor(childComplexity), true
+	case "Conflict.winner":
+		if e.ComplexityRoot.Conflict.Winner == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Conflict.Winner(childComplexity), true
+
+	case "ConflictConnection.edges":
+		if e.ComplexityRoot.ConflictConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConflictConnection.Edges(childComplexity), true
+	case "ConflictConnection.nodes":
+		if e.ComplexityRoot.ConflictConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConflictConnection.Nodes(childComplexity), true
+	case "ConflictConnection.pageInfo":
+		if e.ComplexityRoot.ConflictConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConflictConnection.PageInfo(childComplexity), true
+
+	case "ConflictEdge.cursor":
+		if e.ComplexityRoot.ConflictEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConflictEdge.Cursor(childComplexity), true
+	case "ConflictEdge.node":
+		if e.ComplexityRoot.ConflictEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConflictEdge.Node(childComplexity), true
 
 	case "Contact.email":
 		if e.ComplexityRoot.Contact.Email == nil {
@@ -788,6 +961,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Desk.Name(childComplexity), true
 
+	case "Drift.hub":
+		if e.ComplexityRoot.Drift.Hub == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Drift.Hub(childComplexity), true
+	case "Drift.outcome":
+		if e.ComplexityRoot.Drift.Outcome == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Drift.Outcome(childComplexity), true
+	case "Drift.vendor":
+		if e.ComplexityRoot.Drift.Vendor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Drift.Vendor(childComplexity), true
+	case "Drift.what":
+		if e.ComplexityRoot.Drift.What == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Drift.What(childComplexity), true
+
 	case "EntryCause.call":
 		if e.ComplexityRoot.EntryCause.Call == nil {
 			break
@@ -876,6 +1074,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Explanation.WhatToDo(childComplexity), true
 
+	case "ExternalLink.conflicts":
+		if e.ComplexityRoot.ExternalLink.Conflicts == nil {
+			break
+		}
+
+		args, err := ec.field_ExternalLink_conflicts_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.ExternalLink.Conflicts(childComplexity, args["onlyOpen"].(bool), args["first"].(*int32), args["after"].(*string), args["last"].(*int32), args["before"].(*string)), true
 	case "ExternalLink.correlationId":
 		if e.ComplexityRoot.ExternalLink.CorrelationID == nil {
 			break
@@ -893,6 +1102,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ExternalLink.Deliveries(childComplexity, args["first"].(*int32), args["after"].(*string), args["last"].(*int32), args["before"].(*string)), true
+	case "ExternalLink.explanation":
+		if e.ComplexityRoot.ExternalLink.Explanation == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ExternalLink.Explanation(childComplexity), true
 	case "ExternalLink.externalId":
 		if e.ComplexityRoot.ExternalLink.ExternalID == nil {
 			break
@@ -985,6 +1200,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.FieldValue.Value(childComplexity), true
+
+	case "FreeFieldPayload.incident":
+		if e.ComplexityRoot.FreeFieldPayload.Incident == nil {
+			break
+		}
+
+		return e.ComplexityRoot.FreeFieldPayload.Incident(childComplexity), true
+	case "FreeFieldPayload.link":
+		if e.ComplexityRoot.FreeFieldPayload.Link == nil {
+			break
+		}
+
+		return e.ComplexityRoot.FreeFieldPayload.Link(childComplexity), true
 
 	case "InboxConnection.edges":
 		if e.ComplexityRoot.InboxConnection.Edges == nil {
@@ -1599,6 +1827,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.EscalateIncident(childComplexity, args["input"].(model.EscalateIncidentInput)), true
+	case "Mutation.freeField":
+		if e.ComplexityRoot.Mutation.FreeField == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_freeField_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.FreeField(childComplexity, args["input"].(model.FreeFieldInput)), true
 	case "Mutation.holdIncident":
 		if e.ComplexityRoot.Mutation.HoldIncident == nil {
 			break
@@ -1621,6 +1860,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.PauseSystem(childComplexity, args["input"].(model.PauseSystemInput)), true
+	case "Mutation.reconcileLink":
+		if e.ComplexityRoot.Mutation.ReconcileLink == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_reconcileLink_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ReconcileLink(childComplexity, args["input"].(model.ReconcileLinkInput)), true
 	case "Mutation.reopenIncident":
 		if e.ComplexityRoot.Mutation.ReopenIncident == nil {
 			break
@@ -1654,6 +1904,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ReportIncident(childComplexity, args["input"].(model.ReportIncidentInput)), true
+	case "Mutation.resolveConflict":
+		if e.ComplexityRoot.Mutation.ResolveConflict == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_resolveConflict_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ResolveConflict(childComplexity, args["input"].(model.ResolveConflictInput)), true
 	case "Mutation.resolveIncident":
 		if e.ComplexityRoot.Mutation.ResolveIncident == nil {
 			break
@@ -1909,6 +2170,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Query.Viewer(childComplexity), true
 
+	case "ReconcileLinkPayload.drift":
+		if e.ComplexityRoot.ReconcileLinkPayload.Drift == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReconcileLinkPayload.Drift(childComplexity), true
+	case "ReconcileLinkPayload.link":
+		if e.ComplexityRoot.ReconcileLinkPayload.Link == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReconcileLinkPayload.Link(childComplexity), true
+
 	case "ReplayInboxPayload.replayed":
 		if e.ComplexityRoot.ReplayInboxPayload.Replayed == nil {
 			break
@@ -1947,6 +2221,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ReportIncidentPayload.NotifiedAddress(childComplexity), true
+
+	case "ResolveConflictPayload.conflict":
+		if e.ComplexityRoot.ResolveConflictPayload.Conflict == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ResolveConflictPayload.Conflict(childComplexity), true
+	case "ResolveConflictPayload.incident":
+		if e.ComplexityRoot.ResolveConflictPayload.Incident == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ResolveConflictPayload.Incident(childComplexity), true
 
 	case "Subscription.incidentChanged":
 		if e.ComplexityRoot.Subscription.IncidentChanged == nil {
@@ -2395,6 +2682,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputEditDeliveryInput,
 		ec.unmarshalInputEscalateIncidentInput,
 		ec.unmarshalInputFieldValueInput,
+		ec.unmarshalInputFreeFieldInput,
 		ec.unmarshalInputHoldIncidentInput,
 		ec.unmarshalInputInboxFilter,
 		ec.unmarshalInputIncidentChangedFilter,
@@ -2402,9 +2690,11 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputIncidentOrder,
 		ec.unmarshalInputLedgerFilter,
 		ec.unmarshalInputPauseSystemInput,
+		ec.unmarshalInputReconcileLinkInput,
 		ec.unmarshalInputReopenIncidentInput,
 		ec.unmarshalInputReplayInboxInput,
 		ec.unmarshalInputReportIncidentInput,
+		ec.unmarshalInputResolveConflictInput,
 		ec.unmarshalInputResolveIncidentInput,
 		ec.unmarshalInputResumeIncidentInput,
 		ec.unmarshalInputResumeSystemInput,
@@ -3104,6 +3394,8 @@ enum EntryKind {
   DUPLICATE_CLOSED
   "A comparison with the vendor found a difference and mended it: detail lists it."
   RECONCILED
+  "Older entries were put away: detail holds the state that they came to."
+  CHECKPOINT
 }
 `, BuiltIn: false},
 	{Name: "../../schema/link.graphql", Input: `extend type Query {
@@ -3155,8 +3447,81 @@ type ExternalLink implements Node {
     "Only what stands before this cursor."
     before: String
   ): DeliveryConnection
+  "Fields that both sides changed, differently, newest first, with both values. first and last are 1 to 100, 20 when neither is given. Null for requesters."
+  conflicts(
+    "True: only those that wait for a person."
+    onlyOpen: Boolean! = false
+    "How many from the newest, or after the cursor."
+    first: Int
+    "Only what follows this cursor."
+    after: String
+    "How many from the oldest, or before the cursor. Not together with first."
+    last: Int
+    "Only what stands before this cursor."
+    before: String
+  ): ConflictConnection
+  "What its lane does and why it stands where it stands, in plain sentences. Null for requesters."
+  explanation: [String!]
   "The incident that the ticket is about."
   incident: Incident!
+}
+
+"A page of conflicts, newest first."
+type ConflictConnection {
+  "The conflicts with their cursors."
+  edges: [ConflictEdge!]!
+  "The conflicts alone."
+  nodes: [Conflict!]!
+  "Where the page stands."
+  pageInfo: PageInfo!
+}
+
+"A conflict on a page."
+type ConflictEdge {
+  "Opaque place of this conflict in the list."
+  cursor: String!
+  "The conflict."
+  node: Conflict!
+}
+
+"A field that the hub and a vendor both changed since they last agreed, differently. Both values stay, whichever stands."
+type Conflict implements Node {
+  "Opaque id."
+  id: ID!
+  "The field, in the hub's words, for example priority."
+  field: String!
+  "What both sides had agreed on before, in the hub's words, as are the next two; null when it was empty."
+  base: String
+  "The hub's value; null when it was empty."
+  hub: String
+  "The vendor's value; null when it was empty."
+  vendor: String
+  "How the mapping has conflicts over this field decided."
+  policy: String!
+  "Whose value stands; null while a person has yet to decide."
+  winner: ConflictSide
+  "Why, for people."
+  rule: String!
+  "True while it waits for a person: both sides keep their own until then."
+  open: Boolean!
+  "When it was found."
+  at: DateTime!
+  "When a person decided, or both sides came to the same; null when neither happened."
+  resolvedAt: DateTime
+  "Who decided; null when nobody did."
+  resolvedBy: String
+  "The link."
+  link: ExternalLink!
+  "The incident."
+  incident: Incident!
+}
+
+"One side of a conflict."
+enum ConflictSide {
+  "The hub."
+  HUB
+  "The vendor."
+  VENDOR
 }
 
 "The state of a link's exchange with its vendor."
@@ -3425,6 +3790,27 @@ type Mutation {
     "Which."
     input: ReplayInboxInput!
   ): ReplayInboxPayload!
+  """
+  Compares a link with its vendor's ticket right now, and mends what differs by the mapping's policies unless mend is false. It
+  waits for the vendor. For the desk only.
+  """
+  reconcileLink(
+    "Which link."
+    input: ReconcileLinkInput!
+  ): ReconcileLinkPayload!
+  """
+  Lets one side of a conflict stand: the vendor's value is taken into the hub, or the hub's is sent to the vendor. For the desk only.
+  CONFLICT when somebody has decided already, or the field has changed since.
+  """
+  resolveConflict(
+    "Which conflict, and whose value stands."
+    input: ResolveConflictInput!
+  ): ResolveConflictPayload!
+  "Lets a parked or stopped field travel again after whatever was wrong has been mended. For the desk only; INVALID_TRANSITION when it is not parked or something else has to happen first."
+  freeField(
+    "Which field of which link."
+    input: FreeFieldInput!
+  ): FreeFieldPayload!
 }
 
 "What somebody says about new trouble. Texts are plain; one-line texts hold at most 400 bytes unless stated."
@@ -3779,6 +4165,70 @@ type ReplayedItem {
   as: [ID!]!
   "Why it is still parked; null when it is acted upon."
   reason: String
+}
+
+"The link to compare."
+input ReconcileLinkInput {
+  "The link."
+  linkId: ID!
+  "Mend what differs. With false it is only told."
+  mend: Boolean! = true
+}
+
+"What a comparison found."
+type ReconcileLinkPayload {
+  "The link after the comparison."
+  link: ExternalLink!
+  "What differed; empty when both sides are in step."
+  drift: [Drift!]!
+}
+
+"Something that was not the same on both sides."
+type Drift {
+  "What: a field, a comment, the ticket itself."
+  what: String!
+  "What the hub has, in its own words; null when it has nothing."
+  hub: String
+  "What the vendor has; null when it has nothing."
+  vendor: String
+  "What was done about it, or why nothing was."
+  outcome: String!
+}
+
+"The conflict to decide."
+input ResolveConflictInput {
+  "The conflict."
+  conflictId: ID!
+  "Whose value stands."
+  winner: ConflictSide!
+  "The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT."
+  idempotencyKey: String
+}
+
+"What a decided conflict leaves."
+type ResolveConflictPayload {
+  "The conflict after the decision."
+  conflict: Conflict!
+  "The incident after the decision."
+  incident: Incident!
+}
+
+"The field to free."
+input FreeFieldInput {
+  "The link."
+  linkId: ID!
+  "The field, as ExternalLink.parked names it."
+  field: String!
+  "The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT."
+  idempotencyKey: String
+}
+
+"What freeing a field leaves."
+type FreeFieldPayload {
+  "The link after it."
+  link: ExternalLink!
+  "The incident after it."
+  incident: Incident!
 }
 
 "What a decision about a delivery leaves."
@@ -4271,6 +4721,62 @@ func (ec *executionContext) childFields_CommentEdge(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type CommentEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_Conflict(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Conflict_id(ctx, field)
+	case "field":
+		return ec.fieldContext_Conflict_field(ctx, field)
+	case "base":
+		return ec.fieldContext_Conflict_base(ctx, field)
+	case "hub":
+		return ec.fieldContext_Conflict_hub(ctx, field)
+	case "vendor":
+		return ec.fieldContext_Conflict_vendor(ctx, field)
+	case "policy":
+		return ec.fieldContext_Conflict_policy(ctx, field)
+	case "winner":
+		return ec.fieldContext_Conflict_winner(ctx, field)
+	case "rule":
+		return ec.fieldContext_Conflict_rule(ctx, field)
+	case "open":
+		return ec.fieldContext_Conflict_open(ctx, field)
+	case "at":
+		return ec.fieldContext_Conflict_at(ctx, field)
+	case "resolvedAt":
+		return ec.fieldContext_Conflict_resolvedAt(ctx, field)
+	case "resolvedBy":
+		return ec.fieldContext_Conflict_resolvedBy(ctx, field)
+	case "link":
+		return ec.fieldContext_Conflict_link(ctx, field)
+	case "incident":
+		return ec.fieldContext_Conflict_incident(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Conflict", field.Name)
+}
+
+func (ec *executionContext) childFields_ConflictConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_ConflictConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_ConflictConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_ConflictConnection_pageInfo(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ConflictConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_ConflictEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return ec.fieldContext_ConflictEdge_cursor(ctx, field)
+	case "node":
+		return ec.fieldContext_ConflictEdge_node(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ConflictEdge", field.Name)
+}
+
 func (ec *executionContext) childFields_Contact(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "name":
@@ -4381,6 +4887,20 @@ func (ec *executionContext) childFields_Desk(ctx context.Context, field graphql.
 	return nil, fmt.Errorf("no field named %q was found under type Desk", field.Name)
 }
 
+func (ec *executionContext) childFields_Drift(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "what":
+		return ec.fieldContext_Drift_what(ctx, field)
+	case "hub":
+		return ec.fieldContext_Drift_hub(ctx, field)
+	case "vendor":
+		return ec.fieldContext_Drift_vendor(ctx, field)
+	case "outcome":
+		return ec.fieldContext_Drift_outcome(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Drift", field.Name)
+}
+
 func (ec *executionContext) childFields_EntryCause(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "chain":
@@ -4457,6 +4977,10 @@ func (ec *executionContext) childFields_ExternalLink(ctx context.Context, field 
 		return ec.fieldContext_ExternalLink_parked(ctx, field)
 	case "deliveries":
 		return ec.fieldContext_ExternalLink_deliveries(ctx, field)
+	case "conflicts":
+		return ec.fieldContext_ExternalLink_conflicts(ctx, field)
+	case "explanation":
+		return ec.fieldContext_ExternalLink_explanation(ctx, field)
 	case "incident":
 		return ec.fieldContext_ExternalLink_incident(ctx, field)
 	}
@@ -4483,6 +5007,16 @@ func (ec *executionContext) childFields_FieldValue(ctx context.Context, field gr
 		return ec.fieldContext_FieldValue_value(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type FieldValue", field.Name)
+}
+
+func (ec *executionContext) childFields_FreeFieldPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "link":
+		return ec.fieldContext_FreeFieldPayload_link(ctx, field)
+	case "incident":
+		return ec.fieldContext_FreeFieldPayload_incident(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type FreeFieldPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_InboxConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -4759,6 +5293,16 @@ func (ec *executionContext) childFields_ParkedField(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type ParkedField", field.Name)
 }
 
+func (ec *executionContext) childFields_ReconcileLinkPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "link":
+		return ec.fieldContext_ReconcileLinkPayload_link(ctx, field)
+	case "drift":
+		return ec.fieldContext_ReconcileLinkPayload_drift(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ReconcileLinkPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_ReplayInboxPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "replayed":
@@ -4787,6 +5331,16 @@ func (ec *executionContext) childFields_ReportIncidentPayload(ctx context.Contex
 		return ec.fieldContext_ReportIncidentPayload_notifiedAddress(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ReportIncidentPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ResolveConflictPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "conflict":
+		return ec.fieldContext_ResolveConflictPayload_conflict(ctx, field)
+	case "incident":
+		return ec.fieldContext_ResolveConflictPayload_incident(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ResolveConflictPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_SyncActivity(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

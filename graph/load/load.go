@@ -139,6 +139,17 @@ func (s *Set) Inbox(in ...ledger.InboxRow) *Peers {
 	return p
 }
 
+// Conflicts makes peers of conflicts.
+func (s *Set) Conflicts(in ...ledger.Conflict) *Peers {
+	p := &Peers{set: s}
+	for _, c := range in {
+		k := ledger.IncidentKey{Organisation: c.Organisation, Incident: c.Incident}
+		p.add(k)
+		p.addLink(k, c.Link)
+	}
+	return p
+}
+
 // Deliveries makes peers of deliveries.
 func (s *Set) Deliveries(in ...ledger.Delivery) *Peers {
 	p := &Peers{set: s}

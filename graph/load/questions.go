@@ -105,6 +105,58 @@ func (p *Peers) Deliveries(ctx context.Context, page ledger.Page[ledger.Place]) 
 	return get[Found[incident.LinkID, []ledger.Delivery]](ctx, p.set, deliveriesOf{p, page})
 }
 
+type conflictsOf struct {
+	peers    *Peers
+	onlyOpen bool
+	page     ledger.Page[ledger.Place]
+}
+
+func (q conflictsOf) ask() (ledger.Question, func() any) {
+	var found map[incident.LinkID][]ledger.Conflict
+	return ledger.ConflictsOf(q.peers.links, q.onlyOpen, q.page, &found), func() any {
+		var all []ledger.Conflict
+		for _, k := range q.peers.links {
+			all = append(all, found[k.Link]...)
+		}
+		return Found[incident.LinkID, []ledger.Conflict]{found, q.peers.set.Conflicts(all...)}
+	}
+}
+
+// Conflicts reads the same page of conflicts for each of the peers' links.
+func (p *Peers) Conflicts(ctx context.Context, onlyOpen bool, page ledger.Page[ledger.Place]) (Found[incident.LinkID, []ledger.Conflict], error) {
+	return get[Found[incident.LinkID, []ledger.Conflict]](ctx, p.set, conflictsOf{p, onlyOpen, page})
+}
+
+type lanesOf struct{ peers *Peers }
+
+func (q lanesOf) ask() (ledger.Question, func() any) {
+	ids := make([]incident.LinkID, len(q.peers.links))
+	for n, k := range q.peers.links {
+		ids[n] = k.Link
+	}
+	var found []ledger.LaneState
+	return ledger.LanesOf(q.peers.organisations, ids, &found), func() any {
+		return by(found, func(l ledger.LaneState) incident.LinkID { return l.Link })
+	}
+}
+
+// Lanes reads how the lanes of the peers' links stand.
+func (p *Peers) Lanes(ctx context.Context) (map[incident.LinkID]ledger.LaneState, error) {
+	return get[map[incident.LinkID]ledger.LaneState](ctx, p.set, lanesOf{p})
+}
+
+type headsOf struct{ peers *Peers }
+
+func (q headsOf) ask() (ledger.Question, func() any) {
+	var found map[incident.LinkID]ledger.Delivery
+	return ledger.HeadsOf(q.peers.links, &found), func() any { return found }
+}
+
+// Heads reads the next delivery of each of the peers' links; those with nothing to send are left out.
+func (p *Peers) Heads(ctx context.Context) (map[incident.LinkID]ledger.Delivery, error) {
+	return get[map[incident.LinkID]ledger.Delivery](ctx, p.set, headsOf{p})
+}
+
 type incidentsNamed struct{ peers *Peers }
 
 func (q incidentsNamed) ask() (ledger.Question, func() any) {

@@ -11,6 +11,7 @@ import (
 
 	"liaison/internal/incident"
 	"liaison/sync/ledger"
+	"liaison/sync/merge"
 	"liaison/sync/pulse"
 )
 
@@ -162,6 +163,18 @@ type DeliveryPayload struct {
 	Delivery *Delivery `json:"delivery"`
 }
 
+// Something that was not the same on both sides.
+type Drift struct {
+	// What: a field, a comment, the ticket itself.
+	What string `json:"what"`
+	// What the hub has, in its own words; null when it has nothing.
+	Hub *string `json:"hub,omitempty"`
+	// What the vendor has; null when it has nothing.
+	Vendor *string `json:"vendor,omitempty"`
+	// What was done about it, or why nothing was.
+	Outcome string `json:"outcome"`
+}
+
 // What a given-up delivery is to say instead.
 type EditDeliveryInput struct {
 	// The delivery.
@@ -262,6 +275,24 @@ type FieldValueInput struct {
 	Value *string `json:"value,omitempty"`
 	// Take the field out, so that this delivery does not speak of it.
 	LeaveOut bool `json:"leaveOut"`
+}
+
+// The field to free.
+type FreeFieldInput struct {
+	// The link.
+	LinkID string `json:"linkId"`
+	// The field, as ExternalLink.parked names it.
+	Field string `json:"field"`
+	// The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
+}
+
+// What freeing a field leaves.
+type FreeFieldPayload struct {
+	// The link after it.
+	Link *ExternalLink `json:"link"`
+	// The incident after it.
+	Incident *Incident `json:"incident"`
 }
 
 // Why an incident waits.
@@ -382,6 +413,22 @@ type PauseSystemInput struct {
 type Query struct {
 }
 
+// The link to compare.
+type ReconcileLinkInput struct {
+	// The link.
+	LinkID string `json:"linkId"`
+	// Mend what differs. With false it is only told.
+	Mend bool `json:"mend"`
+}
+
+// What a comparison found.
+type ReconcileLinkPayload struct {
+	// The link after the comparison.
+	Link *ExternalLink `json:"link"`
+	// What differed; empty when both sides are in step.
+	Drift []*Drift `json:"drift"`
+}
+
 // The incident to take back into work.
 type ReopenIncidentInput struct {
 	// The incident.
@@ -456,6 +503,24 @@ type ReportIncidentPayload struct {
 	Incident *Incident `json:"incident"`
 	// The mail address that hears of it, null when the contact has none.
 	NotifiedAddress *string `json:"notifiedAddress,omitempty"`
+}
+
+// The conflict to decide.
+type ResolveConflictInput struct {
+	// The conflict.
+	ConflictID string `json:"conflictId"`
+	// Whose value stands.
+	Winner merge.Owner `json:"winner"`
+	// The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers the first result again; with another input it is a CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
+}
+
+// What a decided conflict leaves.
+type ResolveConflictPayload struct {
+	// The conflict after the decision.
+	Conflict *Conflict `json:"conflict"`
+	// The incident after the decision.
+	Incident *Incident `json:"incident"`
 }
 
 // What was done about an incident.

@@ -13,6 +13,7 @@ import (
 	"liaison/internal/auth"
 	"liaison/internal/incident"
 	"liaison/sync/ledger"
+	"liaison/sync/merge"
 	"liaison/sync/pulse"
 )
 
@@ -141,6 +142,14 @@ func MarshalSyncActivityKind(v pulse.Kind) graphql.Marshaler { return word(v) }
 
 // UnmarshalSyncActivityKind reads a SyncActivityKind.
 func UnmarshalSyncActivityKind(v any) (pulse.Kind, error) { return parse(v, SyncActivityKinds()) }
+
+// MarshalConflictSide writes a ConflictSide.
+func MarshalConflictSide(v merge.Owner) graphql.Marshaler { return word(v) }
+
+// UnmarshalConflictSide reads a ConflictSide.
+func UnmarshalConflictSide(v any) (merge.Owner, error) {
+	return parse(v, []merge.Owner{merge.Hub, merge.Vendor})
+}
 
 // MarshalInboxState writes an InboxState.
 func MarshalInboxState(v ledger.InboxState) graphql.Marshaler { return word(v) }

@@ -16,7 +16,7 @@ func (d *Desk) RetryDelivery(ctx context.Context, v auth.Viewer, id incident.Del
 	if err := requireStaff(v, "retry deliveries"); err != nil {
 		return ledger.Delivery{}, err
 	}
-	return d.ledger.Retry(ctx, ledger.Mend{Viewer: v, Actor: person(v), Key: key, Delivery: id})
+	return d.ledger.Retry(ctx, ledger.Decision{Viewer: v, Actor: person(v), Key: key, Delivery: id})
 }
 
 // SkipDelivery gives a dead letter up, so that the lane goes on without it. Only an administrator may: the
@@ -25,7 +25,7 @@ func (d *Desk) SkipDelivery(ctx context.Context, v auth.Viewer, id incident.Deli
 	if err := requireAdmin(v, "skip deliveries"); err != nil {
 		return ledger.Delivery{}, err
 	}
-	return d.ledger.Skip(ctx, ledger.Mend{Viewer: v, Actor: person(v), Key: key, Delivery: id})
+	return d.ledger.Skip(ctx, ledger.Decision{Viewer: v, Actor: person(v), Key: key, Delivery: id})
 }
 
 // EditInput changes what a dead letter says to its vendor; the incident stays as it is.
@@ -63,7 +63,7 @@ func (d *Desk) EditDelivery(ctx context.Context, v auth.Viewer, in EditInput) (l
 		}
 	}
 	return d.ledger.Edit(ctx, ledger.Edit{
-		Mend: ledger.Mend{Viewer: v, Actor: person(v), Key: in.Key, Delivery: in.Delivery}, Values: in.Values, Comment: in.Comment, Again: in.Again,
+		Decision: ledger.Decision{Viewer: v, Actor: person(v), Key: in.Key, Delivery: in.Delivery}, Values: in.Values, Comment: in.Comment, Again: in.Again,
 	})
 }
 
@@ -134,14 +134,14 @@ func (d *Desk) SkipDeliveries(ctx context.Context, v auth.Viewer, f ledger.DeadF
 	return d.mendAll(ctx, v, f, d.ledger.Skip)
 }
 
-func (d *Desk) mendAll(ctx context.Context, v auth.Viewer, f ledger.DeadFilter, mend func(context.Context, ledger.Mend) (ledger.Delivery, error)) (Mended, error) {
+func (d *Desk) mendAll(ctx context.Context, v auth.Viewer, f ledger.DeadFilter, mend func(context.Context, ledger.Decision) (ledger.Delivery, error)) (Mended, error) {
 	ids, err := d.ledger.DeadLetters(ctx, v, f, MostMended+1)
 	if err != nil {
 		return Mended{}, err
 	}
 	out := Mended{More: len(ids) > MostMended}
 	for _, id := range ids[:min(len(ids), MostMended)] {
-		done, err := mend(ctx, ledger.Mend{Viewer: v, Actor: person(v), Delivery: id})
+		done, err := mend(ctx, ledger.Decision{Viewer: v, Actor: person(v), Delivery: id})
 		if notDead := (*ledger.NotDead)(nil); errors.As(err, &notDead) {
 			out.Left++
 			continue

@@ -1,7 +1,7 @@
 // Package failpoint ends the program at a chosen point, so that a test can prove what a crash there leaves behind.
 //
 // There is a point before and after everything that can be seen from outside a process: each statement sent to the
-// database (a batch is one: it leaves in one piece), each call to a vendor, and each answer to a POST. "After" means
+// database (what leaves in one piece is one: a batch, or COMMIT with the statement before it), each call to a vendor, and each answer to a POST. "After" means
 // that the other side has done it and the program has not yet acted upon its word. The points lie in the layers through which
 // all of that passes, not in the code that is tested, so none can be forgotten.
 //

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Tracer puts points round the statements of a database's pools.
@@ -20,8 +21,42 @@ var (
 // Tracer returns the tracer for a pool.
 func (p *Points) Tracer() *Tracer { return &Tracer{p} }
 
-// underWay is what a connection is asked just now.
-type underWay struct{ names []string }
+// underWay is what a connection is asked just now: one statement, or those of a batch.
+type underWay struct {
+	names   []string
+	answers int // how many of them were answered
+}
+
+// answered notes how the next statement ended.
+func (u *underWay) answered(tag pgconn.CommandTag, err error) {
+	if u.answers == len(u.names) {
+		return
+	}
+	name := &u.names[u.answers]
+	u.answers++
+	switch {
+	case err != nil && !errors.Is(err, pgx.ErrNoRows):
+		*name += "=error"
+	case tag.RowsAffected() == 0 && !isFrame(*name):
+		*name += "=0"
+	}
+}
+
+// frames are what every transaction has.
+var frames = []string{"begin", "commit", "rollback", settings}
+
+const settings = "select set_config"
+
+func isFrame(name string) bool { return slices.Contains(frames, name) }
+
+// String leaves out what stands before every transaction, unless it was sent alone.
+func (u *underWay) String() string {
+	told := slices.DeleteFunc(slices.Clone(u.names), func(name string) bool { return name == "begin" || name == settings })
+	if len(told) == 0 {
+		return "begin"
+	}
+	return strings.Join(told, "+")
+}
 
 type underWayKey struct{}
 
@@ -32,7 +67,10 @@ func (t *Tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.T
 
 // TraceQueryEnd is the point after it.
 func (t *Tracer) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
-	t.after(ctx, conn, data.CommandTag.RowsAffected() == 0, data.Err)
+	if now, ok := ctx.Value(underWayKey{}).(*underWay); ok {
+		now.answered(data.CommandTag, data.Err)
+		t.after(conn, now)
+	}
 }
 
 // TraceBatchStart is the point before a batch.
@@ -44,39 +82,38 @@ func (t *Tracer) TraceBatchStart(ctx context.Context, conn *pgx.Conn, data pgx.T
 	return t.before(ctx, conn, names...)
 }
 
-// TraceBatchQuery is no point: all results of a batch are on their way by then.
-func (*Tracer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+// TraceBatchQuery is no point, because the whole batch was sent by then; it only learns how one of its statements ended.
+func (*Tracer) TraceBatchQuery(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	if now, ok := ctx.Value(underWayKey{}).(*underWay); ok {
+		now.answered(data.CommandTag, data.Err)
+	}
+}
 
 // TraceBatchEnd is the point after a batch.
 func (t *Tracer) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchEndData) {
-	t.after(ctx, conn, false, data.Err)
+	if now, ok := ctx.Value(underWayKey{}).(*underWay); ok {
+		if data.Err != nil {
+			now.answered(pgconn.CommandTag{}, data.Err)
+		}
+		t.after(conn, now)
+	}
 }
 
 func (t *Tracer) before(ctx context.Context, conn *pgx.Conn, names ...string) context.Context {
 	if conn.PgConn().TxStatus() == idle {
 		setTrail(conn, nil)
 	}
-	t.points.pass(pathTo(trailOf(conn), strings.Join(names, "+")) + " before")
-	return context.WithValue(ctx, underWayKey{}, underWay{names})
+	now := &underWay{names: names}
+	t.points.pass(pathTo(trailOf(conn), now.String()) + " before")
+	return context.WithValue(ctx, underWayKey{}, now)
 }
 
-func (t *Tracer) after(ctx context.Context, conn *pgx.Conn, nothing bool, err error) {
-	now, ok := ctx.Value(underWayKey{}).(underWay)
-	if !ok {
-		return
-	}
-	name, last := strings.Join(now.names, "+"), now.names[len(now.names)-1]
-	switch {
-	case err != nil && !errors.Is(err, pgx.ErrNoRows):
-		name += "=error"
-	case nothing && last != "commit" && last != "rollback" && now.names[0] != "begin":
-		name += "=0"
-	}
-	trail := trailOf(conn)
+func (t *Tracer) after(conn *pgx.Conn, now *underWay) {
+	name, trail := now.String(), trailOf(conn)
 	switch {
 	case conn.PgConn().TxStatus() == idle:
 		setTrail(conn, nil)
-	case now.names[0] != "begin": // every transaction has one
+	case name != "begin":
 		setTrail(conn, append(slices.Clip(trail), name))
 	}
 	t.points.pass(pathTo(trail, name) + " after")

@@ -200,11 +200,11 @@ func (s *Subscription) readBacklog(ctx context.Context) error {
 		return nil
 	}
 	upTo = min(upTo, s.read.position+s.tail.config.window)
-	rows, err := s.queryBacklog(ctx, upTo)
+	rows, trimmed, err := s.queryBacklog(ctx, upTo)
 	if err != nil {
 		return err
 	}
-	if len(rows) > 0 && rows[0].Epoch != s.read.epoch {
+	if trimmed > s.read.position || len(rows) > 0 && rows[0].Epoch != s.read.epoch {
 		s.tail.mu.Lock()
 		defer s.tail.mu.Unlock()
 		s.tail.cut(s, ErrExpired)
@@ -245,24 +245,28 @@ func (s *Subscription) approach() (int64, error) {
 	return at.position, nil
 }
 
-// queryBacklog waits out a database that is away, unless the subscription ends.
-func (s *Subscription) queryBacklog(ctx context.Context, upTo int64) ([]db.ListBacklogRow, error) {
+// queryBacklog waits out a database that is away, unless the subscription ends. It also returns up to where the feed is
+// trimmed, asked after the rows were read: what is not trimmed then was there to be read.
+func (s *Subscription) queryBacklog(ctx context.Context, upTo int64) (rows []db.ListBacklogRow, trimmed int64, err error) {
 	organisations := make([]int64, len(s.viewer.Organisations))
 	for n, o := range s.viewer.Organisations {
 		organisations[n] = int64(o)
 	}
 	pause := shortestPause
 	for {
-		rows, err := s.tail.pool.ListBacklog(ctx, db.ListBacklogParams{
+		rows, err = s.tail.pool.ListBacklog(ctx, db.ListBacklogParams{
 			AfterPosition: s.read.position, LastPosition: upTo, Organisations: organisations, Staff: s.staff, MaxRows: backlogRows,
 		})
+		if err == nil {
+			trimmed, err = s.tail.pool.ReadTrimmed(ctx)
+		}
 		switch {
 		case err == nil:
-			return rows, nil
+			return rows, trimmed, nil
 		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
+			return nil, 0, context.Cause(ctx)
 		case !postgres.IsUnavailable(err) && !postgres.IsTimeout(err):
-			return nil, fmt.Errorf("reading the feed's backlog: %w", err)
+			return nil, 0, fmt.Errorf("reading the feed's backlog: %w", err)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -275,7 +279,7 @@ func (s *Subscription) queryBacklog(ctx context.Context, upTo int64) ([]db.ListB
 		ended := s.err
 		s.mu.Unlock()
 		if ended != nil {
-			return nil, ended
+			return nil, 0, ended
 		}
 		pause = min(2*pause, longestPause)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"liaison/connectors"
+	"liaison/sync/pulse"
 	"liaison/sync/system"
 )
 
@@ -34,7 +35,8 @@ type Door struct {
 	// TimestampHeader carries when the call was made: Unix seconds or RFC 3339. With it the signature is that of the header's
 	// value, a full stop and the body. Empty: calls say no time.
 	TimestampHeader string
-	IDHeader        string // carries the vendor's own id of the call; default DefaultIDHeader
+	IDHeader        string       // carries the vendor's own id of the call; default DefaultIDHeader
+	Pulse           *pulse.Pulse // is told of calls; nil: nobody is
 }
 
 // refusal says why a call is not let in; it is empty when it is.

@@ -85,6 +85,7 @@ func (h *Hooks) accept(w http.ResponseWriter, r *http.Request, door Door, body [
 		answer(w, http.StatusServiceUnavailable, "the webhook could not be stored; send it again")
 		return
 	}
+	door.Pulse.Hooked(len(c.refs), c.reason)
 	switch got.state {
 	case parked:
 		h.log.WarnContext(r.Context(), "a webhook was parked", "system", s.Key, "reason", got.reason)

@@ -21,6 +21,7 @@ import (
 	"liaison/sync/inbound/internal/db"
 	"liaison/sync/ledger"
 	"liaison/sync/pull"
+	"liaison/sync/pulse"
 	"liaison/sync/system"
 )
 
@@ -53,6 +54,7 @@ type Options struct {
 	Now     func() time.Time // default time.Now
 	Wake    <-chan struct{}  // rings when hints wait; nil: only Idle
 	Metrics *Metrics         // nil: none
+	Pulse   *pulse.Pulse     // nil: nobody is told how the system does
 	// Hooked tells that the vendor calls the hub about changes: one that only a poll brought counts as restored.
 	Hooked bool
 	// Jitter returns a random duration from 0 up to the given one, which is positive; default rand.N.
@@ -148,6 +150,14 @@ func (r *Reader) Run(ctx context.Context) error {
 			return nil
 		case <-r.opts.Wake:
 		case <-tick.C:
+		}
+		for more := true; more; { // one look answers all that has rung
+			select {
+			case <-r.opts.Wake:
+			case <-tick.C:
+			default:
+				more = false
+			}
 		}
 	}
 }
@@ -316,6 +326,7 @@ func (r *Reader) follow(ctx context.Context, ref connectors.Ref, rows hints) err
 	if v.state == done && v.entries > 0 && r.opts.Hooked && rows.polled() {
 		v.reason = "found by the poll: no webhook told of it"
 		r.opts.Metrics.restored(r.system.Key, v.entries)
+		r.opts.Pulse.Restored(v.entries)
 	}
 	if v.state == parked {
 		r.log.WarnContext(ctx, "a hint was parked: its ticket cannot be read", "ticket", string(ref.ID)+ref.Number, "reason", v.reason)
@@ -394,6 +405,7 @@ func (r *Reader) pull(ctx context.Context, link ledger.Link, tries int) verdict 
 		return r.again(ctx, errors.Join(err, errors.New("the link has changed meanwhile")), tries)
 	}
 	taken, err := pull.Pull(ctx, r.ledger, r.system, lease, links[n])
+	r.opts.Pulse.Pulled(links[n], "", taken.Entries, err)
 	if err != nil {
 		v := r.again(ctx, err, tries)
 		v.link = link
@@ -492,7 +504,7 @@ func (r *Reader) counts(ctx context.Context, e *connectors.Error, tries int) boo
 // well tells whether the vendor answers for others: lately, or when it is asked.
 func (r *Reader) well(ctx context.Context, tries int) bool {
 	now := r.opts.Now()
-	if now.Sub(time.Unix(0, r.answered.Load())) < time.Minute {
+	if now.Sub(time.Unix(0, r.answered.Load())) < 5*time.Second { // longer would count an outage's beginning against the ticket
 		return true
 	}
 	if tries < 2 || r.system.Connector.Check(ctx) != nil {

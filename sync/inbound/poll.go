@@ -14,6 +14,7 @@ import (
 	"liaison/internal/postgres"
 	"liaison/sync/inbound/internal/db"
 	"liaison/sync/ledger"
+	"liaison/sync/pull"
 	"liaison/sync/system"
 )
 
@@ -28,7 +29,9 @@ type Poller struct {
 	bell   ledger.Bell
 	opts   Options
 	log    *slog.Logger
-	placed bool // the system's row is there
+
+	placed    bool // the system's row is there
+	reweighed bool // what an earlier mapping had parked was read again
 }
 
 // NewPoller returns a poller for one system. A system whose PollInterval is 0 is never polled.
@@ -70,6 +73,9 @@ func (p *Poller) Step(ctx context.Context) (int, error) {
 	if err := p.place(ctx); err != nil {
 		return 0, err
 	}
+	if err := p.reweigh(ctx); err != nil {
+		return 0, err
+	}
 	row, err := p.lease(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, nil // not due, or another hub is at it
@@ -88,6 +94,12 @@ func (p *Poller) Step(ctx context.Context) (int, error) {
 		if err != nil {
 			return found, errors.Join(err, p.failed(ctx, row, cursor, err))
 		}
+		if cursor == "" {
+			// The vendor's stream begins now. What moved before, while no poll had succeeded yet, is in none of its pages.
+			if moved, err = p.everything(ctx); err != nil {
+				return found, errors.Join(err, p.failed(ctx, row, cursor, err))
+			}
+		}
 		found += len(moved)
 		cursor = page.Next
 		last := !page.More
@@ -98,10 +110,38 @@ func (p *Poller) Step(ctx context.Context) (int, error) {
 			break
 		}
 	}
+	p.opts.Pulse.Polled(found, nil)
 	if found > 0 {
 		p.bell.Ring(TopicInbox)
 	}
 	return found, nil
+}
+
+// everything lists all tickets that are followed.
+func (p *Poller) everything(ctx context.Context) ([]string, error) {
+	var out []string
+	for after := (ledger.LinkPlace{}); ; {
+		links, err := p.ledger.Followed(ctx, p.system.ID, after, 1000)
+		if err != nil || len(links) == 0 {
+			return out, err
+		}
+		for _, link := range links {
+			out = append(out, string(link.ExternalID))
+		}
+		after = links[len(links)-1].Place()
+	}
+}
+
+// reweigh reads again, once, what an earlier mapping had parked: no poll brings it up as long as the ticket does not change.
+func (p *Poller) reweigh(ctx context.Context) error {
+	if p.reweighed {
+		return nil
+	}
+	if _, err := pull.Reweigh(ctx, p.ledger, p.system); err != nil {
+		return fmt.Errorf("weighing parked fields anew: %w", err)
+	}
+	p.reweighed = true
+	return nil
 }
 
 // place makes the row that holds the poll's place, once.
@@ -205,6 +245,7 @@ func (p *Poller) keep(ctx context.Context, row db.LeasePollRow, tickets []string
 
 // failed keeps the cursor and waits longer with every failure in a row.
 func (p *Poller) failed(ctx context.Context, row db.LeasePollRow, cursor connectors.Cursor, cause error) error {
+	p.opts.Pulse.Polled(0, cause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	wait := min(p.system.PollInterval<<min(row.Failures, 6), max(15*time.Minute, p.system.PollInterval))

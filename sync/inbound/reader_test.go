@@ -1,6 +1,7 @@
 package inbound_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -407,4 +408,58 @@ func restored(t *testing.T, from prometheus.Gatherer) int {
 		}
 	}
 	return int(sum)
+}
+
+// RELIABILITY.md R8: a read that takes long holds up its own ticket only, also when there are more tickets than may be read at a
+// time.
+func TestR8ASlowReadHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	p := pair.New(t, func(c *connectors.Config) { c.Timeout = time.Minute })
+	p.System.Concurrency = 2
+	door := hooks(t, p).URL + "/hooks/" + pair.SystemKey
+	hint := func(id string) { post(t, door, secret, strings.NewReader(fmt.Sprintf(`{"sys_id":%q}`, id))) }
+	_, slow := p.Escalated("Slow")
+	var others []string
+	for n := range 40 {
+		_, ticket := p.Escalated(fmt.Sprint("Quick ", n))
+		others = append(others, ticket.SysID)
+	}
+	if err := p.Sim.AddFault(servicenowtest.Fault{Kind: servicenowtest.FaultLatency, Delay: time.Minute, Path: slow.SysID, Rate: 1}); err != nil {
+		t.Fatal(err)
+	}
+	hint(slow.SysID)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	reader := inbound.NewReader(p.DB, p.Ledger, p.System, inbound.Options{Idle: 10 * time.Millisecond, Now: p.Now, Log: slog.New(slog.DiscardHandler)})
+	go func() { ended <- reader.Run(ctx) }()
+	const leased = `SELECT count(*) FROM inbox WHERE state = 'WAITING' AND lease_until > '-infinity'`
+	await(t, func() bool { return pair.Scan[int](p, leased) == 1 })
+	for _, id := range others {
+		hint(id)
+	}
+	await(t, func() bool {
+		return pair.Scan[int](p, `SELECT count(*) FROM inbox WHERE state = 'DONE'`) == len(others)
+	})
+	if pair.Scan[int](p, leased) != 1 {
+		t.Error("the slow read is over: the others may have waited for it")
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// await waits for something that other goroutines bring about.
+func await(t *testing.T, came func() bool) {
+	t.Helper()
+	deadline := time.After(45 * time.Second)
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for !came() {
+		select {
+		case <-look.C:
+		case <-deadline:
+			t.Fatal("it has not come about in 45 s")
+		}
+	}
 }

@@ -310,10 +310,8 @@ func (l *Ledger) editing(ctx context.Context, q db.Querier, actor Actor, before 
 
 // end writes the link and gives the lane back.
 func (e *linkEdit) end(ctx context.Context) error {
-	var row db.UpdateLinksParams
-	e.link.appendTo(&row)
-	if err := e.q.UpdateLinks(ctx, row); err != nil {
-		return fmt.Errorf("writing the link: %w", err)
+	if err := e.ledger.put(ctx, e.q, e.link); err != nil {
+		return err
 	}
 	p := db.ReleaseLaneParams{OrganisationID: int64(e.link.Organisation), LinkID: e.link.ID.UUID, LeaseToken: e.token, DueAt: e.at}
 	if err := e.q.ReleaseLane(ctx, p); err != nil {

@@ -32,13 +32,14 @@ const (
 	DuplicateFound   Kind = "DUPLICATE_FOUND"   // a further ticket stands under the link's correlation id: Detail names it
 	DuplicateClosed  Kind = "DUPLICATE_CLOSED"  // the further ticket was closed at the vendor
 	Reconciled       Kind = "RECONCILED"        // a comparison with the vendor found drift and mended it: Detail lists it
+	Checkpointed     Kind = "CHECKPOINT"        // older entries were put away: what they came to is in Detail
 )
 
 // Kinds lists every kind of entry.
 func Kinds() []Kind {
 	return []Kind{
 		Reported, Changed, Commented, Escalated, TicketOpened, TicketChanged, TicketGone, Conflicted, ConflictResolved, FieldParked, FieldFreed, FieldStopped,
-		DeliveryFailed, DeliveryRetried, DeliverySkipped, DeliveryEdited, DuplicateFound, DuplicateClosed, Reconciled,
+		DeliveryFailed, DeliveryRetried, DeliverySkipped, DeliveryEdited, DuplicateFound, DuplicateClosed, Reconciled, Checkpointed,
 	}
 }
 

@@ -34,6 +34,7 @@ type Lease struct {
 type Exchange struct {
 	Lease
 	Delivery Delivery
+	Asked    time.Time     // when this process asked for the lane: its lease cannot have begun before
 	Found    State         // StatePending for a first try; otherwise the outcome of an earlier one is unknown
 	SentAgo  time.Duration // when the outcome is unknown: how long ago it was sent at the latest, by the database's clock
 	Link     Link
@@ -46,8 +47,9 @@ type Exchange struct {
 // longer than the lease renews it.
 func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, most int, lease time.Duration) ([]Exchange, error) {
 	var out []Exchange
+	var asked time.Time // by the process's own clock, which no injected one and no setting of the clock moves
 	err := l.system(ctx, func(q db.Querier) error {
-		out = nil
+		out, asked = nil, time.Now()
 		lanes, err := q.LeaseLanes(ctx, db.LeaseLanesParams{SystemID: int64(system), At: l.now(), MaxLanes: int32(most), LeaseSeconds: lease.Seconds()})
 		if err != nil {
 			return fmt.Errorf("leasing lanes: %w", err)
@@ -70,6 +72,7 @@ func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, mo
 			if err != nil {
 				return err
 			}
+			x.Asked = asked
 			out = append(out, x)
 		}
 		return l.releaseEmpty(ctx, q, lanes, heads)

@@ -382,10 +382,10 @@ func TestADeadLetterHoldsItsLaneUntilSomebodyDecides(t *testing.T) {
 	if more, _ := b.ledger.NextExchanges(t.Context(), b.system, 10, time.Minute); len(more) != 0 {
 		t.Fatal("a held lane went on")
 	}
-	if _, err := b.ledger.Retry(t.Context(), ledger.Mend{Viewer: b.other, Actor: ledger.Actor{Kind: ledger.Person}, Delivery: x.Delivery.ID}); !errors.Is(err, ledger.ErrNotFound) {
+	if _, err := b.ledger.Retry(t.Context(), ledger.Decision{Viewer: b.other, Actor: ledger.Actor{Kind: ledger.Person}, Delivery: x.Delivery.ID}); !errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("a stranger's retry ended in %v", err)
 	}
-	if _, err := b.ledger.Retry(t.Context(), ledger.Mend{Viewer: b.agent, Actor: ledger.Actor{Kind: ledger.Person, Name: "Ada"}, Delivery: x.Delivery.ID}); err != nil {
+	if _, err := b.ledger.Retry(t.Context(), ledger.Decision{Viewer: b.agent, Actor: ledger.Actor{Kind: ledger.Person, Name: "Ada"}, Delivery: x.Delivery.ID}); err != nil {
 		t.Fatal(err)
 	}
 	again := b.next(b.system)
@@ -393,11 +393,11 @@ func TestADeadLetterHoldsItsLaneUntilSomebodyDecides(t *testing.T) {
 		t.Errorf("after the retry the lane's head is %v, found %s", again.Delivery.ID, again.Found)
 	}
 	var notDead *ledger.NotDead
-	if _, err := b.ledger.Skip(t.Context(), ledger.Mend{Viewer: b.agent, Actor: ledger.Actor{Kind: ledger.Person}, Delivery: x.Delivery.ID}); !errors.As(err, &notDead) {
+	if _, err := b.ledger.Skip(t.Context(), ledger.Decision{Viewer: b.agent, Actor: ledger.Actor{Kind: ledger.Person}, Delivery: x.Delivery.ID}); !errors.As(err, &notDead) {
 		t.Errorf("skipping a delivery on its way ended in %v", err)
 	}
 	b.settle(again, ledger.Settlement{State: ledger.StateDead, Error: "still"})
-	if _, err := b.ledger.Skip(t.Context(), ledger.Mend{Viewer: b.agent, Actor: ledger.Actor{Kind: ledger.Person, Name: "Ada"}, Delivery: x.Delivery.ID}); err != nil {
+	if _, err := b.ledger.Skip(t.Context(), ledger.Decision{Viewer: b.agent, Actor: ledger.Actor{Kind: ledger.Person, Name: "Ada"}, Delivery: x.Delivery.ID}); err != nil {
 		t.Fatal(err)
 	}
 	if head := b.next(b.system); head.Delivery.Kind != ledger.UpdateTicket {

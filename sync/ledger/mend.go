@@ -16,8 +16,8 @@ func (e *NotDead) Error() string {
 	return fmt.Sprintf("this delivery is %s, and only one that is DEAD is retried, skipped or edited", e.State)
 }
 
-// Mend is a person's decision about a dead letter.
-type Mend struct {
+// Decision is what a person decides about a dead letter.
+type Decision struct {
 	Viewer   auth.Viewer
 	Actor    Actor
 	Key      Key
@@ -26,25 +26,25 @@ type Mend struct {
 
 // Edit changes what a dead letter says. It keeps its place: those behind it in its lane still come after it.
 type Edit struct {
-	Mend
+	Decision
 	Values  map[incident.Field]*string // CREATE and UPDATE: new values in the hub's words; nil takes the field out
 	Comment *string                    // COMMENT: the text that this vendor gets instead of the comment's own
 	Again   bool                       // send it again at once
 }
 
 // Retry sends a dead letter again and lets its lane go on.
-func (l *Ledger) Retry(ctx context.Context, m Mend) (Delivery, error) {
+func (l *Ledger) Retry(ctx context.Context, m Decision) (Delivery, error) {
 	return l.mend(ctx, m, func(w *mending) error { return w.revive(DeliveryRetried, StatePending) })
 }
 
 // Skip gives a dead letter up and lets its lane go on without it.
-func (l *Ledger) Skip(ctx context.Context, m Mend) (Delivery, error) {
+func (l *Ledger) Skip(ctx context.Context, m Decision) (Delivery, error) {
 	return l.mend(ctx, m, func(w *mending) error { return w.revive(DeliverySkipped, StateSkipped) })
 }
 
 // Edit changes a dead letter. What it said before stays in the ledger.
 func (l *Ledger) Edit(ctx context.Context, e Edit) (Delivery, error) {
-	return l.mend(ctx, e.Mend, func(w *mending) error {
+	return l.mend(ctx, e.Decision, func(w *mending) error {
 		if err := w.edit(e); err != nil || !e.Again {
 			return err
 		}
@@ -62,7 +62,7 @@ type mending struct {
 	delivery Delivery
 }
 
-func (l *Ledger) mend(ctx context.Context, m Mend, do func(*mending) error) (Delivery, error) {
+func (l *Ledger) mend(ctx context.Context, m Decision, do func(*mending) error) (Delivery, error) {
 	var out Delivery
 	err := l.asViewer(ctx, m.Viewer, m.Key, func(q db.Querier) error {
 		found, err := q.FindDeliveryIncident(ctx, m.Delivery.UUID)

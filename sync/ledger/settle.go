@@ -152,6 +152,9 @@ func (l *Ledger) tells(x Exchange, s Settlement) []change {
 			out = append(out, change{kind: TicketChanged, detail: map[string]any{"state": [2]string{x.Link.RemoteState, s.RemoteState}}})
 		}
 	}
+	if s.Ticket != nil && s.Ticket.Gone != connectors.Present && x.Link.Gone == connectors.Present {
+		out = append(out, change{kind: TicketGone, detail: map[string]any{"how": s.Ticket.Gone, "successor": s.Ticket.SuccessorID}})
+	}
 	for _, id := range s.Duplicates {
 		out = append(out, duplicateFound(x.Lease.Link, id, "", "", s.Ticket.ID))
 	}

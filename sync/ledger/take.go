@@ -87,6 +87,12 @@ func (l *Ledger) Take(ctx context.Context, lease Lease, journal []string, weigh 
 		if !a.Unseen {
 			link.LastSyncedAt = w.at
 		}
+		if s.Link.Gone != connectors.Present && a.Ticket.Gone == connectors.Present { // it hears of things again from here on
+			link.Gone = connectors.Present
+			if err := l.put(ctx, q, link); err != nil {
+				return err
+			}
+		}
 		if err := w.values(ctx, s, a, &link); err != nil {
 			return err
 		}
@@ -100,10 +106,8 @@ func (l *Ledger) Take(ctx context.Context, lease Lease, journal []string, weigh 
 		if a.Mark != "" {
 			link.JournalMark = a.Mark
 		}
-		var row db.UpdateLinksParams
-		link.appendTo(&row)
-		if err := q.UpdateLinks(ctx, row); err != nil {
-			return fmt.Errorf("writing the link: %w", err)
+		if err := l.put(ctx, q, link); err != nil {
+			return err
 		}
 		taken, deliveries = Taken{Entries: w.entries, Echoes: a.Outcome.Echoes, Conflicts: w.conflicts, Stopped: len(a.Outcome.Stopped)}, w.deliveries
 		return nil
@@ -118,6 +122,33 @@ func (l *Ledger) Take(ctx context.Context, lease Lease, journal []string, weigh 
 		l.bell.Ring(TopicLanes)
 	}
 	return taken, nil
+}
+
+// put writes one link.
+func (l *Ledger) put(ctx context.Context, q db.Querier, link Link) error {
+	var row db.UpdateLinksParams
+	link.appendTo(&row)
+	if err := q.UpdateLinks(ctx, row); err != nil {
+		return fmt.Errorf("writing the link: %w", err)
+	}
+	return nil
+}
+
+// LinksToReweigh returns the next followed links of a system, in the order of their keys, of which fields were parked by another
+// version of its mapping. The zero Link begins at the first.
+func (l *Ledger) LinksToReweigh(ctx context.Context, system incident.SystemID, mapping string, after Link) ([]Link, error) {
+	var out []Link
+	err := l.system(ctx, func(q db.Querier) error {
+		rows, err := q.LinksToReweigh(ctx, db.LinksToReweighParams{
+			SystemID: int64(system), AfterOrganisation: int64(after.Organisation), AfterLink: after.ID.UUID, Mapping: mapping, MaxRows: 100,
+		})
+		if err != nil {
+			return fmt.Errorf("finding links with parked fields: %w", err)
+		}
+		out, err = linksOf(rows)
+		return err
+	})
+	return out, err
 }
 
 func (l *Ledger) situation(ctx context.Context, q db.Querier, lease Lease, journal []string) (Situation, error) {
@@ -271,7 +302,8 @@ func (w *arrivalWriter) values(ctx context.Context, s Situation, a Arrival, link
 			return err
 		}
 	}
-	return w.ticket(ctx, s, a, len(payload) > 0)
+	_, moved := payload[incident.FieldState]
+	return w.ticket(ctx, s, a, moved)
 }
 
 // fields tells of fields that no longer travel, and of those that travel again.
@@ -388,7 +420,7 @@ func (w *arrivalWriter) push(ctx context.Context, fields []incident.Field) error
 }
 
 // ticket tells of what changed at the vendor without changing the incident.
-func (w *arrivalWriter) ticket(ctx context.Context, s Situation, a Arrival, changed bool) error {
+func (w *arrivalWriter) ticket(ctx context.Context, s Situation, a Arrival, moved bool) error {
 	if a.Ticket.Gone != connectors.Present {
 		if s.Link.Gone == a.Ticket.Gone {
 			return nil
@@ -396,7 +428,7 @@ func (w *arrivalWriter) ticket(ctx context.Context, s Situation, a Arrival, chan
 		return w.write(ctx, change{kind: TicketGone, detail: map[string]any{"how": a.Ticket.Gone, "successor": a.Ticket.SuccessorID}})
 	}
 	detail := map[string]any{}
-	if a.RemoteState != s.Link.RemoteState && !changed {
+	if a.RemoteState != s.Link.RemoteState && !moved {
 		detail["state"] = [2]string{s.Link.RemoteState, a.RemoteState}
 	}
 	if was, is := s.Link.Number, a.Ticket.Number; was != "" && is != "" && was != is {

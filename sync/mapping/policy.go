@@ -73,12 +73,12 @@ func (m *Mapping) Owner(f incident.Field) Owner { return m.Ruling(f).Owner }
 
 // Bounce is how often a field may go to and fro between two systems before it is left alone.
 type Bounce struct {
-	Flips  int           // more than so many stop the field
+	Flips  int           // more than so many that bring back an earlier value stop the field; of any value, five times more
 	Within time.Duration // of each other
 }
 
-// DefaultBounce is what holds when a file does not say: more than 6 flips within 10 minutes. People do not write a field in turns
-// that fast; two rules that each put their own value back do.
+// DefaultBounce is what holds when a file does not say: more than 6 flips within 10 minutes. People do not put their own value
+// back that often; two rules do.
 var DefaultBounce = Bounce{Flips: 6, Within: 10 * time.Minute}
 
 // Bounce returns how often a field may go to and fro.

@@ -26,8 +26,8 @@ type Base struct {
 	Ours bool `json:"ours,omitempty"`
 }
 
-// holds reports whether the vendor still has the base's words. A base without words holds nothing.
-func (b Base) holds(words connectors.Fields) bool {
+// Holds reports whether the vendor still has the base's words. A base without words holds nothing.
+func (b Base) Holds(words connectors.Fields) bool {
 	compared := false
 	for field, word := range b.Vendor {
 		now, there := words[field]
@@ -108,9 +108,9 @@ func (s *Settlement) compare(f incident.Field, before map[incident.Field]Base, w
 	switch {
 	case !whole && len(words) == 0 && len(expect.Vendor) > 0: // the answer shows nothing of it
 		s.Agreed[f] = Base{Hub: v, Vendor: maps.Clone(expect.Vendor), Ours: true}
-	case expect.holds(words), understood && (r.Means(v) || cut(v, r)):
+	case expect.Holds(words), understood && (r.Means(v) || cut(v, r)):
 		s.Agreed[f] = Base{Hub: v, Vendor: maps.Clone(words), Ours: true}
-	case hadBase && old.holds(words):
+	case hadBase && old.Holds(words):
 		s.Overruled[f] = fmt.Sprintf("the vendor accepted the write of %s but kept %s", f, told(words))
 	case len(expect.Vendor) > 0:
 		s.Agreed[f] = Base{Hub: v, Vendor: maps.Clone(expect.Vendor), Ours: true}

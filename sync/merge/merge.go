@@ -48,6 +48,8 @@ type Input struct {
 	Mapping string
 	// Writable reports whether the mapping has words for the hub's value of a field. Nil means that it has none.
 	Writable func(incident.Field) bool
+	// Back says that the ticket was gone and is back: nothing that the hub changed meanwhile was sent, and all of it is now.
+	Back bool
 	// Bounce bounds how often a field may go to and fro. The zero Bounce is no bound.
 	Bounce mapping.Bounce
 	// Now is the hub's time, for what is counted and held.
@@ -131,7 +133,7 @@ func Merge(in Input) Outcome {
 		}
 		w := weighing{in: in, out: &out, field: f, hub: hub, words: words, read: read, standing: in.Standing[f]}
 		w.base, w.hasBase = in.Base[f]
-		if sent, begun := in.Sent[f]; begun && sent.holds(words) && !w.base.holds(words) {
+		if sent, begun := in.Sent[f]; begun && sent.Holds(words) && !w.base.Holds(words) {
 			w.base, w.hasBase = sent, true // it did arrive
 		}
 		w.remote, w.understood = in.Remote.Values[f]
@@ -175,7 +177,7 @@ func (w *weighing) weigh() {
 		w.first()
 	case !w.understood:
 		w.park(w.in.Remote.Parked[w.field])
-	case w.base.holds(w.words):
+	case w.base.Holds(w.words):
 		if w.base.Ours {
 			w.out.Echoes++
 		}
@@ -214,7 +216,11 @@ func (w *weighing) first() {
 // again lets a field travel whose obstacle is gone: the ticket that it was withheld from is at work again, or a mapping that had
 // no words for it was edited.
 func (w *weighing) again() {
-	if _, parked := w.out.Parked[w.field]; !parked || w.parked {
+	_, parked := w.out.Parked[w.field]
+	if !parked && w.in.Back && w.unsent() {
+		w.push()
+	}
+	if !parked || w.parked {
 		return // in step, or parked for a reason of now
 	}
 	free := false
@@ -230,6 +236,16 @@ func (w *weighing) again() {
 		w.release()
 		w.push()
 	}
+}
+
+// unsent reports whether the hub holds something else than was agreed on, and could say so.
+func (w *weighing) unsent() bool {
+	base, agreed := w.out.Agreed[w.field]
+	if !agreed {
+		base, agreed = w.base, w.hasBase
+	}
+	_, takes := w.out.Take[w.field]
+	return agreed && !takes && base.Hub != w.hub && w.in.Writable != nil && w.in.Writable(w.field)
 }
 
 // reopened reports whether the ticket is known to be at work.
@@ -249,7 +265,7 @@ func (w *weighing) take() bool {
 		w.park(fmt.Sprintf("the vendor's value %q cannot be taken: %v", w.remote.Value, err))
 		return false
 	}
-	moved, passes := w.standing.Move(Vendor, w.in.Now, w.in.Bounce)
+	moved, passes := w.standing.Move(Vendor, w.remote.Value, w.in.Now, w.in.Bounce)
 	w.standing = moved
 	if !passes {
 		w.park(Bounced(w.in.Bounce))
@@ -365,7 +381,7 @@ func (w *weighing) review() {
 		if told := w.in.Undecided[w.field]; told.Hub != c.Hub || told.Remote != c.Remote {
 			w.out.Conflicts = append(w.out.Conflicts, c)
 		}
-		if !w.base.holds(w.words) || !w.base.names(w.words) {
+		if !w.base.Holds(w.words) || !w.base.names(w.words) {
 			w.agree(w.base.Hub)
 		}
 	}
@@ -379,7 +395,7 @@ func (w *weighing) settled() {
 
 // push has the vendor hear the hub's value, unless a delivery of it waits anyway or the field is withheld.
 func (w *weighing) push() {
-	if w.standing.Held == Withheld || w.in.Pending != nil && w.in.Pending(w.field) {
+	if w.standing.Held == Withheld || slices.Contains(w.out.Push, w.field) || w.in.Pending != nil && w.in.Pending(w.field) {
 		return
 	}
 	w.out.Push = append(w.out.Push, w.field)

@@ -53,6 +53,9 @@ func (w *Worker) attempt(ctx context.Context, x ledger.Exchange) ledger.Settleme
 func (w *Worker) create(ctx context.Context, x ledger.Exchange) ledger.Settlement {
 	values := x.Delivery.Values
 	written := w.system.Mapping.Write(values, values)
+	if w.leases.Over(x.Lease) {
+		return unsent(x)
+	}
 	ticket, err := w.system.Connector.Create(ctx, connectors.Draft{CorrelationID: x.Link.CorrelationID, Fields: written.Fields()})
 	if err != nil {
 		return w.failed(ctx, x, err)
@@ -81,6 +84,8 @@ func (w *Worker) findCreated(ctx context.Context, x ledger.Exchange) ledger.Sett
 func (w *Worker) opened(ctx context.Context, x ledger.Exchange, ticket connectors.Ticket, written mapping.Written, duplicates []connectors.ExternalID) ledger.Settlement {
 	if full, err := w.system.Connector.Read(ctx, ticket.ID, w.system.Mapping.VendorFields()); err == nil && full.Gone == connectors.Present {
 		ticket = full
+	} else if err == nil { // opened, and gone already
+		ticket.Gone, ticket.SuccessorID = full.Gone, full.SuccessorID
 	}
 	return w.settled(x, written, ticket, duplicates)
 }
@@ -106,6 +111,9 @@ func (w *Worker) say(ctx context.Context, x ledger.Exchange) ledger.Settlement {
 	}
 	if err := w.ledger.NoteMark(ctx, x, mark); err != nil {
 		return ledger.Settlement{State: ledger.StatePending, ErrorKind: "internal", Error: "the journal's mark could not be recorded: " + err.Error(), RetryAt: w.in(w.opts.Backoff.after(x.Delivery.Attempts))}
+	}
+	if w.leases.Over(x.Lease) { // the mark took its time
+		return unsent(x)
 	}
 	entry, err := w.system.Connector.Say(ctx, x.Link.ExternalID, system.Message(x.Comment), mark)
 	if err != nil {

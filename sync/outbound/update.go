@@ -122,7 +122,7 @@ func (u *updating) withhold(missing map[incident.Field]connectors.Fields, state 
 func (u *updating) brake(missing map[incident.Field]connectors.Fields) {
 	bounds := u.worker.system.Mapping.Bounce()
 	for f := range missing {
-		st, passes := u.exchange.Link.Standing[f].Move(merge.Hub, u.worker.opts.Now(), bounds)
+		st, passes := u.exchange.Link.Standing[f].Move(merge.Hub, u.written.Values[f], u.worker.opts.Now(), bounds)
 		if u.standing[f] = st; !passes {
 			u.leave(f, merge.Bounced(bounds))
 			delete(missing, f)
@@ -161,7 +161,7 @@ func (w *Worker) moved(link ledger.Link, ticket connectors.Ticket, written mappi
 	for f, words := range written.Words {
 		base, known := link.Base[f]
 		now, read := w.system.Mapping.WordsOf(f, ticket.Fields)
-		if known && read && !maps.Equal(now, base.Vendor) && !has(ticket.Fields, words) {
+		if known && read && !base.Holds(now) && !has(ticket.Fields, words) {
 			return true
 		}
 	}
@@ -186,6 +186,10 @@ func (w *Worker) pullFirst(ctx context.Context, x ledger.Exchange) ledger.Settle
 // write sends the words. When the vendor refuses several fields at once, each is tried alone, so that only the one
 // at fault is parked and the others arrive.
 func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors.Ticket, missing map[incident.Field]connectors.Fields, written mapping.Written) (connectors.Ticket, *ledger.Settlement) {
+	if w.leases.Over(x.Lease) {
+		s := unsent(x)
+		return ticket, &s
+	}
 	after, err := w.system.Connector.Update(ctx, x.Link.ExternalID, join(missing))
 	if err == nil {
 		return overlay(ticket, after, missing, written), nil
@@ -215,6 +219,7 @@ func (w *Worker) write(ctx context.Context, x ledger.Exchange, ticket connectors
 func forget(written mapping.Written, f incident.Field) {
 	refused := written.Words[f]
 	delete(written.Words, f)
+	delete(written.Expect, f) // by name: what the vendor computes is in no word that was written
 	maps.DeleteFunc(written.Expect, func(_ incident.Field, words connectors.Fields) bool {
 		for name := range words {
 			if _, same := refused[name]; same {

@@ -18,6 +18,7 @@ import (
 	"liaison/connectors"
 	"liaison/internal/telemetry"
 	"liaison/sync/ledger"
+	"liaison/sync/pulse"
 	"liaison/sync/system"
 )
 
@@ -30,6 +31,7 @@ type Options struct {
 	Now     func() time.Time // default time.Now
 	Wake    <-chan struct{}  // rings when deliveries wait; nil: only Idle
 	Metrics *Metrics         // nil: none
+	Pulse   *pulse.Pulse     // nil: nobody is told how the system does
 }
 
 // Backoff is the pause before a further try: Base doubled with every try up to Most, half of it random so that
@@ -128,6 +130,15 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-crew.done:
 		case <-tick.C:
 		}
+		for more := true; more; { // one look answers all that has rung
+			select {
+			case <-w.opts.Wake:
+			case <-crew.done:
+			case <-tick.C:
+			default:
+				more = false
+			}
+		}
 	}
 }
 
@@ -215,19 +226,24 @@ func (w *Worker) Step(ctx context.Context) (int, error) {
 
 // carry makes one exchange and settles it. An exchange that cannot be settled is left to the lease's end: its
 // delivery is written down as being sent, so whoever takes the lane next asks the vendor first. No call is begun once
-// ctx has ended; one that is under way goes on until calling ends.
+// ctx has ended, or when the lane has been lost since it was claimed; one that is under way goes on until calling ends.
 func (w *Worker) carry(ctx, calling context.Context, x ledger.Exchange) error {
 	calling, span := otel.Tracer("liaison/sync/outbound").Start(telemetry.Extract(calling, x.Delivery.Trace), "deliver "+string(x.Delivery.Kind))
 	defer span.End()
-	held, release := w.leases.Keep(calling, x.Lease)
+	held, release := w.leases.Keep(calling, x.Lease, x.Asked)
 	defer release()
 	s, began := ledger.Settlement{}, time.Now()
 	switch err := w.calls.Acquire(ctx, 1); {
 	case err != nil:
 		s = unsent(x)
+	case held.Err() != nil:
+		s = unsent(x)
+		w.calls.Release(1)
 	default:
 		began = time.Now()
+		w.opts.Pulse.Begun(x)
 		s = w.guarded(held, x)
+		w.opts.Pulse.Exchanged(x, s)
 		w.pace.note(time.Since(began))
 		w.calls.Release(1)
 		w.opts.Metrics.observe(w.system.Key, x, s, time.Since(began))

@@ -48,6 +48,41 @@ func Pull(ctx context.Context, l *ledger.Ledger, s *system.System, lease ledger.
 	return taken, nil
 }
 
+// Reweigh reads again every followed ticket of which fields were parked by another version of the mapping, so that what an
+// edited mapping knows flows although the ticket has not changed since. It returns how many it read. A ticket that cannot be
+// read now is left to its next change, and so is one with which somebody else is exchanging.
+func Reweigh(ctx context.Context, l *ledger.Ledger, s *system.System) (int, error) {
+	read := 0
+	var last ledger.Link
+	for {
+		links, err := l.LinksToReweigh(ctx, s.ID, s.Mapping.Version(), last)
+		if err != nil || len(links) == 0 {
+			return read, err
+		}
+		for _, link := range links {
+			if err := reread(ctx, l, s, link); err == nil {
+				read++
+			} else if ctx.Err() != nil {
+				return read, ctx.Err()
+			}
+		}
+		last = links[len(links)-1]
+	}
+}
+
+func reread(ctx context.Context, l *ledger.Ledger, s *system.System, link ledger.Link) error {
+	lease, err := l.Lease(ctx, link.Organisation, link.ID, system.Lease)
+	if err != nil {
+		return err
+	}
+	held, let := system.Hold(ctx, func(ctx context.Context, lasts time.Duration) error { return l.Renew(ctx, lease, lasts) })
+	defer let()
+	_, err = Pull(held, l, s, lease, link)
+	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return errors.Join(err, l.Release(release, lease))
+}
+
 // Hidden is what people read as the state of a ticket that the vendor does not show, be it deleted without a trace or hidden
 // from the account that reads it.
 const Hidden = "not visible"
@@ -75,7 +110,7 @@ func weigh(s *system.System, now ledger.Situation, ticket connectors.Ticket, jou
 	a.Outcome = merge.Merge(merge.Input{
 		Base: now.Link.Base, Sent: sent(s, now), Hub: now.Incident.Values(), Remote: reading, ParkedNow: now.Link.Parked,
 		Pending: now.Pending, Ruling: s.Mapping.Ruling, Standing: now.Link.Standing, Undecided: now.Undecided,
-		RemoteAt: ticket.UpdatedAt, Now: now.Now, Bounce: s.Mapping.Bounce(), Mapping: s.Mapping.Version(),
+		Back: now.Link.Gone != connectors.Present, RemoteAt: ticket.UpdatedAt, Now: now.Now, Bounce: s.Mapping.Bounce(), Mapping: s.Mapping.Version(),
 		SetAt: func(f incident.Field) time.Time {
 			when, err := now.SetAt(f)
 			failed = errors.Join(failed, err)

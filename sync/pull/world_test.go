@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,8 +12,10 @@ import (
 	"liaison/connectors/servicenow/servicenowtest"
 	"liaison/internal/desk"
 	"liaison/internal/incident"
+	"liaison/sync/ledger"
 	"liaison/sync/mapping"
 	"liaison/sync/pair"
+	"liaison/sync/pull"
 )
 
 // customs is a vendor whose own rules have a say in what is written and read.
@@ -25,6 +26,9 @@ type customs struct {
 	before func(connectors.Fields)                        // within the write, as a rule that runs before the row is stored
 	after  func(connectors.ExternalID, connectors.Fields) // right after it, as a rule that runs later under the same account
 	read   func(*connectors.Ticket, error) error
+
+	journal func() error // fails what asks for the journal's end
+	find    func([]connectors.Ticket) []connectors.Ticket
 }
 
 func (c *customs) Update(ctx context.Context, id connectors.ExternalID, f connectors.Fields) (connectors.Ticket, error) {
@@ -135,11 +139,55 @@ func must(t *testing.T, p *pair.Pair, sql string, args ...any) {
 	}
 }
 
-
-
 // act is what the vendor's agent does.
 type act = servicenowtest.Move
 
 func assess(id incident.ID, priority incident.Priority) desk.AssessInput {
 	return desk.AssessInput{Target: desk.Target{Incident: id}, Priority: &priority}
+}
+
+// pullOnce reads the only ticket once.
+func pullOnce(t *testing.T, p *pair.Pair) ledger.Taken {
+	t.Helper()
+	lease, err := p.Ledger.Lease(t.Context(), 1, linkOf(t, p), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.Ledger.Release(t.Context(), lease); err != nil {
+			t.Error(err)
+		}
+	}()
+	links, err := p.Ledger.FindLinks(t.Context(), p.System.ID, connectors.Ref{ID: connectors.ExternalID(p.Sim.Tickets()[0].SysID)})
+	if err != nil || len(links) != 1 {
+		t.Fatalf("%d links, %v", len(links), err)
+	}
+	taken, err := pull.Pull(t.Context(), p.Ledger, p.System, lease, links[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return taken
+}
+
+func (c *customs) Mark(ctx context.Context, id connectors.ExternalID) (connectors.Mark, error) {
+	if c.journal != nil {
+		return "", c.journal()
+	}
+	return c.Connector.Mark(ctx, id)
+}
+
+func (c *customs) FindByCorrelation(ctx context.Context, id string) ([]connectors.Ticket, error) {
+	found, err := c.Connector.FindByCorrelation(ctx, id)
+	if err == nil && c.find != nil {
+		found = c.find(found)
+	}
+	return found, err
+}
+
+func target(id incident.ID) desk.Target { return desk.Target{Incident: id} }
+
+// reweigh reads again what another mapping had parked, as a hub does when it starts.
+func reweigh(t *testing.T, p *pair.Pair) (int, error) {
+	t.Helper()
+	return pull.Reweigh(t.Context(), p.Ledger, p.System)
 }

@@ -210,7 +210,7 @@ func Span(d time.Duration) string {
 		name string
 		of   time.Duration
 	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}, {"second", time.Second}}
-	d = d.Round(time.Second)
+	d = max(d, 0).Round(time.Second) // clocks differ
 	for n, u := range units {
 		count := d / u.of
 		if count == 0 {

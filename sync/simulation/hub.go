@@ -115,13 +115,10 @@ func (h *hub) gate(ctx context.Context, m memstore.Moment, statement, on string)
 	switch m {
 	case memstore.Begin:
 		d := w.dice.occasion(h.name, statement, on)
-		if _, err := h.pass(d, "before", statement, on); err != nil {
-			return err
-		}
 		if err := w.clock.sleep(ctx, d.between("begin", 100*time.Microsecond, 2*time.Millisecond)); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
-		if _, err := h.wait(d, "begun"); err != nil {
+		if _, err := h.pass(d, "before", statement, on); err != nil {
 			return err
 		}
 		if w.storeFails(d, "begin") {

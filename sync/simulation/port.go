@@ -82,7 +82,8 @@ func call[T any](ctx context.Context, p *port, op, on string, write bool, do fun
 		w.trace.add(p.hub.name, "%s %s -> %s %s", name, on, kind, text)
 		return &connectors.Error{Op: name, Kind: kind, Err: errors.New(text)}
 	}
-	if err := ctx.Err(); err != nil {
+	// Calls that begin together are put into an order here.
+	if err := w.clock.sleep(ctx, d.between("begin", time.Microsecond, 500*time.Microsecond)); err != nil || ctx.Err() != nil {
 		return none, lost(connectors.Transient, "not sent: the caller's time was over")
 	}
 	stopped, err := p.hub.pass(d, "before", name, on)

@@ -98,3 +98,23 @@ func (w *world) ticketsOf(link string) string {
 	}
 	return link
 }
+
+// TestTheSameSeedGivesTheSameHistory tries seeds twice.
+func TestTheSameSeedGivesTheSameHistory(t *testing.T) {
+	t.Parallel()
+	for s := *first; s < *first+uint64(*runs/3); s++ { //nolint:gosec // not negative
+		p := newPlan(s)
+		one, two := once(t, p).world.trace, once(t, p).world.trace
+		if one.hash() == two.hash() {
+			continue
+		}
+		a, b := strings.Split(one.about(), "\n"), strings.Split(two.about(), "\n")
+		for n := range a {
+			if n >= len(b) || a[n] != b[n] {
+				t.Errorf("seed %d: line %d of the history is\n%s\nthe first time and, the second time,\n%s", s, n, strings.Join(a[max(n-3, 0):min(n+3, len(a))], "\n"), strings.Join(b[max(n-3, 0):min(n+3, len(b))], "\n"))
+				break
+			}
+		}
+		return
+	}
+}

@@ -99,7 +99,7 @@ func (v *vendor) enter(h *hub, on string) (leave func()) {
 func (t *ticket) changed() {
 	v := t.vendor
 	t.version++
-	ref := connectors.Ref{ID: t.id, Version: strconv.Itoa(t.version)}
+	ref := connectors.Ref{ID: t.id, Version: strconv.Itoa(t.version), CorrelationID: t.correlation}
 	v.stream = append(v.stream, ref)
 	if v.hooks {
 		v.world.call(v, ref)

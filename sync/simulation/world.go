@@ -53,7 +53,7 @@ func newPlan(seed uint64) plan {
 	p := plan{
 		seed: seed, hubs: 1 + d.pick("hubs", 3), vendors: 1 + d.pick("vendors", 2), incidents: 1 + d.pick("incidents", 3), people: 1 + d.pick("people", 2),
 		changes: 4 + d.pick("changes", 8), edits: 2 + d.pick("edits", 6), span: d.between("span", 30*time.Second, 90*time.Second),
-		faults: []float64{0, 0.05, 0.2, 0.35}[d.pick("faults", 4)], store: []float64{0, 0.01, 0.04}[d.pick("store", 3)],
+		faults: []float64{0, 0.05, 0.1, 0.2}[d.pick("faults", 4)], store: []float64{0, 0.01, 0.04}[d.pick("store", 3)],
 		lostRings: []float64{0, 0.2, 1}[d.pick("rings", 3)], lostHooks: []float64{0.05, 0.05, 0.3, 1}[d.pick("hooks", 4)],
 		kills: d.pick("kills", 4), killRate: 0.01, freezes: d.pick("freezes", 2), freezeRate: 0.004,
 		outage: d.chance("outage", 0.15), removals: d.chance("removals", 0.1), automation: d.chance("automation", 0.4),
@@ -116,7 +116,7 @@ func (s inMemory) name(id uuid.UUID) string      { return s.rows.Name(id) }
 func (s inMemory) waiting() []string {
 	var out []string
 	for _, r := range s.hints.Rows() {
-		if r.State == "WAITING" || r.State == "PARKED" {
+		if r.State == "PARKED" {
 			out = append(out, r.String())
 		}
 	}

@@ -78,12 +78,17 @@ func NewKeeper(r Renewer) *Keeper {
 	return &Keeper{renewer: r, lasts: Lease, kept: map[ledger.Lease]*keeping{}}
 }
 
-// Keep renews a lease, just taken, until release is called. What is said of Hold's held holds here too.
-func (k *Keeper) Keep(ctx context.Context, lease ledger.Lease) (held context.Context, release func()) {
+// Keep renews a lease until release is called. asked is when it was asked for: a process that stood still since then may
+// have lost it, and held has ended when that is so. What is said of Hold's held holds here too.
+func (k *Keeper) Keep(ctx context.Context, lease ledger.Lease, asked time.Time) (held context.Context, release func()) {
 	held, cancel := context.WithCancelCause(ctx)
+	ends := asked.Add(k.lasts)
+	if !time.Now().Before(ends) {
+		cancel(ledger.ErrFenced)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.kept[lease] = &keeping{cancel: cancel, ends: time.Now().Add(k.lasts)}
+	k.kept[lease] = &keeping{cancel: cancel, ends: ends}
 	k.again()
 	return held, func() {
 		k.mu.Lock()
@@ -91,6 +96,15 @@ func (k *Keeper) Keep(ctx context.Context, lease ledger.Lease) (held context.Con
 		delete(k.kept, lease)
 		cancel(nil)
 	}
+}
+
+// Over reports whether a kept lease has ended for all that this process knows. A process that stood still learns it here
+// before held's end has come round: whoever is about to write asks.
+func (k *Keeper) Over(lease ledger.Lease) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	kept, ok := k.kept[lease]
+	return ok && !time.Now().Before(kept.ends)
 }
 
 // renew makes all kept leases last, drops those that are lost, and comes again while any is kept.

@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,8 @@ import (
 	"liaison/sync/ledger"
 	"liaison/sync/mapping"
 	"liaison/sync/outbound"
+	"liaison/sync/pulse"
+	"liaison/sync/reconcile"
 	"liaison/sync/system"
 )
 
@@ -130,11 +133,23 @@ func Start(ctx context.Context, c *config.Config, t *telemetry.Telemetry, w Watc
 	claims, release := context.WithCancel(background)
 	h.release = release
 	drain, _ := split(c.DrainTimeout)
-	h.sync(claims, systems, doors, entries, bell, drain)
+	monitor := pulse.New(h.db, systems, pulse.Options{Log: h.log})
+	h.run(background, &h.parts, monitor.Run)
+	compared := reconcile.New(h.db, entries, systems, reconcile.Options{
+		Log: h.log, At: c.Reconcile.At, Requests: c.Reconcile.Requests, PerMinute: c.Reconcile.RequestsPerMinute, Mend: c.Reconcile.Mend, Metrics: reconcile.NewMetrics(t.Registry),
+	})
+	h.run(claims, &h.work, compared.Run)
+	kept := inbound.Retention{Bodies: time.Duration(c.Inbox.BodyDays) * 24 * time.Hour, Rows: time.Duration(c.Inbox.RowDays) * 24 * time.Hour}
+	h.run(claims, &h.work, inbound.NewKeeper(h.db, kept, time.Now, h.log).Run)
+	h.sync(claims, systems, doors, entries, bell, drain, monitor)
 	limits := desk.Limits{TitleChars: c.Limits.TitleChars, DescriptionBytes: c.Limits.DescriptionBytes, CommentBytes: c.Limits.CommentBytes}
+	reader := ledger.NewReader(h.db)
+	t.Registry.MustRegister(pulse.NewCollector(systemsHealth(reader, dir), time.Now, h.log))
 	h.furnish(c, ways{
-		desk: desk.New(entries, limits, time.Now), reader: ledger.NewReader(h.db), feed: events, tokens: tokens,
-		hooks: inbound.NewHooks(h.db, bell, doors, int64(c.Limits.WebhookBytes), time.Now, h.log),
+		desk: desk.New(entries, limits, time.Now), reader: reader, feed: events, tokens: tokens,
+		inbox: inbound.NewMender(h.db, systems, bell, time.Now), switches: directory.NewSwitch(h.db, bell, time.Now, h.log),
+		reconciler: compared, monitor: monitor, systems: systems,
+		hooks: inbound.NewHooks(h.db, bell, told(doors, monitor), int64(c.Limits.WebhookBytes), time.Now, h.log),
 	})
 	h.phase.Store(nil)
 	return h, nil
@@ -235,14 +250,33 @@ func (h *Hub) watchSchema(ctx context.Context) error {
 
 // sync starts, for each system, the worker that sends, the reader that takes in and the poller. They take up work until
 // ctx ends, and calls under way then get as long as drain says.
-func (h *Hub) sync(ctx context.Context, systems []*system.System, doors []inbound.Door, l *ledger.Ledger, bell *postgres.Bell, drain time.Duration) {
+func (h *Hub) sync(ctx context.Context, systems []*system.System, doors []inbound.Door, l *ledger.Ledger, bell *postgres.Bell, drain time.Duration, monitor *pulse.Monitor) {
 	sent, taken := outbound.NewMetrics(h.telemetry.Registry), inbound.NewMetrics(h.telemetry.Registry)
 	for n, s := range systems {
-		h.run(ctx, &h.work, outbound.NewWorker(l, s, outbound.Options{Log: h.log, Wake: bell.Subscribe(ledger.TopicLanes), Metrics: sent, Drain: drain}).Run)
-		in := inbound.Options{Log: h.log, Metrics: taken, Hooked: !doors[n].Secret.IsZero()}
+		h.run(ctx, &h.work, outbound.NewWorker(l, s, outbound.Options{Log: h.log, Wake: bell.Subscribe(ledger.TopicLanes), Metrics: sent, Drain: drain, Pulse: monitor.Of(s.Key)}).Run)
+		in := inbound.Options{Log: h.log, Metrics: taken, Pulse: monitor.Of(s.Key), Hooked: !doors[n].Secret.IsZero()}
 		h.run(ctx, &h.work, inbound.NewPoller(h.db, l, s, bell, in).Run)
 		in.Wake = bell.Subscribe(inbound.TopicInbox)
 		h.run(ctx, &h.work, inbound.NewReader(h.db, l, s, in).Run)
+	}
+}
+
+// told has webhook doors tell the monitor of calls.
+func told(doors []inbound.Door, monitor *pulse.Monitor) []inbound.Door {
+	out := slices.Clone(doors)
+	for n := range out {
+		out[n].Pulse = monitor.Of(out[n].System.Key)
+	}
+	return out
+}
+
+// systemsHealth asks how every system does, for the metrics: of all organisations.
+func systemsHealth(reader *ledger.Reader, dir *directory.Directory) func(context.Context) ([]ledger.Health, error) {
+	everybody := auth.Viewer{Subject: "metrics", Name: "metrics", Roles: []auth.Role{auth.Admin}, Organisations: dir.Served()[0]}
+	return func(ctx context.Context) ([]ledger.Health, error) {
+		var found []ledger.Health
+		err := reader.Read(ctx, everybody, ledger.SystemsHealth(&found)...)
+		return found, err
 	}
 }
 

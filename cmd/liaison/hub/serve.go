@@ -11,9 +11,13 @@ import (
 	"liaison/internal/auth"
 	"liaison/internal/config"
 	"liaison/internal/desk"
+	"liaison/internal/directory"
 	"liaison/internal/feed"
 	"liaison/sync/inbound"
 	"liaison/sync/ledger"
+	"liaison/sync/pulse"
+	"liaison/sync/reconcile"
+	"liaison/sync/system"
 )
 
 // ways are the parts that stand behind the HTTP routes.
@@ -23,6 +27,13 @@ type ways struct {
 	feed   *feed.Feed
 	tokens *auth.Directory
 	hooks  *inbound.Hooks
+
+	// What operators need.
+	inbox      *inbound.Mender
+	switches   *directory.Switch
+	reconciler *reconcile.Reconciler
+	monitor    *pulse.Monitor
+	systems    []*system.System
 }
 
 // hookTime bounds a webhook: its sender gets an answer while the database is locked or away, and sends again.
@@ -66,6 +77,7 @@ func (h *Hub) furnish(c *config.Config, w ways) {
 	mux := http.NewServeMux()
 	h.graph = graph.NewHandler(graph.Deps{
 		Desk: w.desk, Reader: w.reader, Feed: w.feed, Auth: w.tokens, Logger: h.log,
+		Inbox: w.inbox, Switch: w.switches, Reconciler: w.reconciler, Monitor: w.monitor, Systems: w.systems,
 		Limits: graph.Limits{BodyBytes: int64(c.Limits.BodyBytes), QueryTokens: c.Limits.QueryTokens},
 	})
 	mux.Handle("/graphql", h.telemetry.Middleware("graphql", h.graph))

@@ -69,3 +69,24 @@ WHERE name = 'feed';
 -- name: ReleaseLease :exec
 -- Lets the next hub take over at once.
 UPDATE watermark SET lease_until = '-infinity' WHERE name = 'feed' AND holder = @holder;
+
+-- name: ReadTrimmed :one
+-- Positions up to this one are gone.
+SELECT trimmed FROM watermark WHERE name = 'feed';
+
+-- name: Trim :one
+-- Drops positions from the feed's beginning whose entries are older than @before, at most @max_rows of them, and says so
+-- in the same statement. A position whose entry is younger keeps everything behind it.
+WITH oldest AS MATERIALIZED (
+  SELECT f.position, coalesce(e.at < @before::timestamptz, true) AS old FROM feed f
+  LEFT JOIN ledger_entry e ON e.organisation_id = f.organisation_id AND e.incident_id = f.incident_id AND e.version = f.version
+  ORDER BY f.position LIMIT @max_rows::bigint
+), gone AS (
+  DELETE FROM feed USING oldest WHERE feed.position = oldest.position
+    AND feed.position < coalesce((SELECT min(o.position) FROM oldest o WHERE NOT o.old), 9223372036854775807)
+  RETURNING feed.position
+), said AS (
+  UPDATE watermark SET trimmed = greatest(watermark.trimmed, (SELECT max(gone.position) FROM gone))
+  WHERE watermark.name = 'feed' AND EXISTS (SELECT FROM gone)
+)
+SELECT count(*) FROM gone;

@@ -272,7 +272,7 @@ func (s *Server) supervise() {
 		}
 		if err := s.revive(child); err != nil {
 			s.opts.Logger.Error("embedded PostgreSQL does not start", "error", err)
-			pause = min(2*pause, 30*time.Second)
+			pause = min(2*pause, 4*time.Second) // a disk that has room again must not wait for long
 			continue
 		}
 		pause = time.Second

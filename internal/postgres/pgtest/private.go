@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,30 +25,50 @@ type Server struct {
 	url     string
 }
 
+// ServerOptions says what is special about a private server. The zero value is nothing.
+type ServerOptions struct {
+	// Settings are laid over the server's settings.
+	Settings map[string]string
+	// Dir is an empty folder that Postgres's own user can enter, under a path short enough for a socket; it stays when the
+	// test ends. Default: a fresh one, which is removed.
+	Dir string
+	// Env is added to the server's environment.
+	Env []string
+}
+
 // NewServer starts a private server with the hub's schema; it is removed when the test ends. Each settings
 // map is laid over the server's settings.
 func NewServer(t testing.TB, settings ...map[string]string) *Server {
 	t.Helper()
-	prefix := "liaison-pgserver-" + strconv.Itoa(os.Geteuid()) + "-"
-	removeAbandoned(prefix)
-	// Not t.TempDir: nobody else may enter that, and its path can be too long for a socket.
-	dir, err := os.MkdirTemp("/tmp", prefix)
-	if err != nil {
-		t.Fatalf("pgtest: %v", err)
-	}
 	all := map[string]string{}
 	for _, more := range settings {
-		for name, value := range more {
-			all[name] = value
-		}
+		maps.Copy(all, more)
 	}
-	s := &Server{t: t, options: embedded.Options{Dir: dir, Settings: all, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}}
-	t.Cleanup(func() {
-		s.Stop()
-		if err := os.RemoveAll(dir); err != nil {
-			t.Logf("pgtest: removing %s: %v", dir, err)
+	return NewServerWith(t, ServerOptions{Settings: all})
+}
+
+// NewServerWith is NewServer with options.
+func NewServerWith(t testing.TB, options ServerOptions) *Server {
+	t.Helper()
+	dir := options.Dir
+	if dir == "" {
+		prefix := "liaison-pgserver-" + strconv.Itoa(os.Geteuid()) + "-"
+		removeAbandoned(prefix)
+		// Not t.TempDir: nobody else may enter that, and its path can be too long for a socket.
+		var err error
+		if dir, err = os.MkdirTemp("/tmp", prefix); err != nil {
+			t.Fatalf("pgtest: %v", err)
 		}
-	})
+		t.Cleanup(func() {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Logf("pgtest: removing %s: %v", dir, err)
+			}
+		})
+	}
+	s := &Server{t: t, options: embedded.Options{
+		Dir: dir, Settings: options.Settings, Env: options.Env, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}}
+	t.Cleanup(s.Stop)
 	s.Start()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -410,7 +410,7 @@ func (t *tx) LinksByTickets(ctx context.Context, p db.LinksByTicketsParams) ([]d
 	}
 	var out []db.ExternalLink
 	for _, l := range t.memory.links.All {
-		if l.SystemID == p.SystemID && l.Gone == "" && l.ExternalID != nil && slices.Contains(p.ExternalIds, *l.ExternalID) {
+		if l.SystemID == p.SystemID && l.ExternalID != nil && slices.Contains(p.ExternalIds, *l.ExternalID) {
 			out = append(out, l)
 		}
 	}

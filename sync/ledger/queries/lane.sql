@@ -152,8 +152,9 @@ SELECT * FROM external_link WHERE system_id = @system_id
 SELECT * FROM external_link WHERE system_id = @system_id AND correlation_id = @correlation_id;
 
 -- name: LinksByTickets :many
--- What a poll's hints are compared with: only tickets that are linked and have moved are worth a read.
-SELECT * FROM external_link WHERE system_id = @system_id AND external_id = ANY (@external_ids::text[]) AND gone = '';
+-- What a poll's hints are compared with: only tickets that are linked and have moved are worth a read. One that was gone
+-- and is listed again may have been restored.
+SELECT * FROM external_link WHERE system_id = @system_id AND external_id = ANY (@external_ids::text[]);
 
 -- name: WithdrawFields :exec
 UPDATE delivery SET payload = payload - @fields::text[]

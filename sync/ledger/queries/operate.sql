@@ -138,3 +138,12 @@ ORDER BY external_link.created_at LIMIT 20;
 SELECT lane.organisation_id, lane.link_id, lane.due_at, lane.held, lane.trouble, lane.done_version, lane.sending_version, lane.sending_since,
   (lane.lease_until > clock_timestamp())::boolean AS taken
 FROM lane WHERE lane.organisation_id = ANY (@organisations::bigint[]) AND lane.link_id = ANY (@links::uuid[]);
+
+-- name: HeadsOf :many
+-- The next delivery of each of some links.
+SELECT d.* FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id) AS k
+JOIN lane ON lane.organisation_id = k.organisation_id AND lane.link_id = k.link_id
+CROSS JOIN LATERAL (
+  SELECT delivery.* FROM delivery_now AS delivery
+  WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version
+  ORDER BY delivery.version LIMIT 1) AS d;

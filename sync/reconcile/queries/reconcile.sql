@@ -5,7 +5,7 @@ WHERE system_id = @system_id AND state = 'RUNNING' AND lease_until < clock_times
 
 -- name: LastNightly :many
 -- The newest nightly comparison of a system, if there was one.
-SELECT * FROM reconciliation WHERE system_id = @system_id AND cause = 'NIGHTLY' ORDER BY started_at DESC LIMIT 1;
+SELECT state, at_organisation, at_link, started_at, ended_at FROM reconciliation WHERE system_id = @system_id AND cause = 'NIGHTLY' ORDER BY started_at DESC LIMIT 1;
 
 -- name: StartRun :many
 -- Nothing comes back while another comparison of the system is under way.
@@ -33,5 +33,7 @@ VALUES (@organisation_id, @id, @reconciliation_id, @link_id, @what, @hub, @vendo
 UPDATE drift SET open = false FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id) AS compared
 WHERE drift.organisation_id = compared.organisation_id AND drift.link_id = compared.link_id AND drift.open;
 
--- name: FindRun :one
-SELECT * FROM reconciliation WHERE id = @id;
+-- name: RecordRun :exec
+-- A comparison of a single link, which needs no lease.
+INSERT INTO reconciliation (id, system_id, cause, by_whom, mend, state, links, reads, drifted, mended, failed, started_at, ended_at)
+VALUES (@id, @system_id, @cause, @by_whom, @mend, 'DONE', @links, @reads, @drifted, @mended, @failed, @at, @at);

@@ -7,6 +7,7 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -173,6 +174,18 @@ func (q *Queries) PeekWatermark(ctx context.Context) (PeekWatermarkRow, error) {
 	return i, err
 }
 
+const readTrimmed = `-- name: ReadTrimmed :one
+SELECT trimmed FROM watermark WHERE name = 'feed'
+`
+
+// Positions up to this one are gone.
+func (q *Queries) ReadTrimmed(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, readTrimmed)
+	var trimmed int64
+	err := row.Scan(&trimmed)
+	return trimmed, err
+}
+
 const readWatermark = `-- name: ReadWatermark :one
 SELECT epoch, position FROM watermark WHERE name = 'feed'
 `
@@ -236,4 +249,34 @@ func (q *Queries) Stamp(ctx context.Context, arg StampParams) error {
 		arg.Versions,
 	)
 	return err
+}
+
+const trim = `-- name: Trim :one
+WITH oldest AS MATERIALIZED (
+  SELECT f.position, coalesce(e.at < $1::timestamptz, true) AS old FROM feed f
+  LEFT JOIN ledger_entry e ON e.organisation_id = f.organisation_id AND e.incident_id = f.incident_id AND e.version = f.version
+  ORDER BY f.position LIMIT $2::bigint
+), gone AS (
+  DELETE FROM feed USING oldest WHERE feed.position = oldest.position
+    AND feed.position < coalesce((SELECT min(o.position) FROM oldest o WHERE NOT o.old), 9223372036854775807)
+  RETURNING feed.position
+), said AS (
+  UPDATE watermark SET trimmed = greatest(watermark.trimmed, (SELECT max(gone.position) FROM gone))
+  WHERE watermark.name = 'feed' AND EXISTS (SELECT FROM gone)
+)
+SELECT count(*) FROM gone
+`
+
+type TrimParams struct {
+	Before  time.Time
+	MaxRows int64
+}
+
+// Drops positions from the feed's beginning whose entries are older than @before, at most @max_rows of them, and says so
+// in the same statement. A position whose entry is younger keeps everything behind it.
+func (q *Queries) Trim(ctx context.Context, arg TrimParams) (int64, error) {
+	row := q.db.QueryRow(ctx, trim, arg.Before, arg.MaxRows)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
 }

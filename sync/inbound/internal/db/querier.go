@@ -11,13 +11,18 @@ import (
 )
 
 type Querier interface {
+	ClearBodies(ctx context.Context, arg ClearBodiesParams) (int64, error)
 	// A parked row that goes again as others is over.
 	CloseRow(ctx context.Context, arg CloseRowParams) error
+	// Rows that lie in no month of their own, or in one that cannot be dropped yet.
+	DeleteRows(ctx context.Context, arg DeleteRowsParams) (int64, error)
+	DoneUpkeep(ctx context.Context, arg DoneUpkeepParams) (int64, error)
 	EnsurePoll(ctx context.Context, systemID int64) error
 	// What a call repeats: an earlier one under the same id with the same content, or one with the same content whose ticket
 	// has yet to be read: tickets says how many of those that the body names have. A row under a lease is being acted upon: its
 	// read may have been made before this call's change.
 	FindRepeats(ctx context.Context, arg FindRepeatsParams) (FindRepeatsRow, error)
+	ForgetCalls(ctx context.Context, arg ForgetCallsParams) (int64, error)
 	// What a poll or a comparison noticed. A ticket that already waits to be read is not written again.
 	InsertHints(ctx context.Context, arg InsertHintsParams) error
 	InsertInbox(ctx context.Context, arg InsertInboxParams) error
@@ -28,12 +33,14 @@ type Querier interface {
 	// Calls with the same content wait for one another, so that the second finds the first.
 	LockContent(ctx context.Context, arg LockContentParams) error
 	LockRow(ctx context.Context, arg LockRowParams) (LockRowRow, error)
+	PlaceUpkeep(ctx context.Context, name string) error
 	PostponeInbox(ctx context.Context, arg PostponeInboxParams) (int64, error)
 	// The first call under an id is what later ones are compared with.
 	RememberCall(ctx context.Context, arg RememberCallParams) error
 	// Makes leases last longer. Rows that were settled, put off or taken over meanwhile are left alone.
 	RenewInbox(ctx context.Context, arg RenewInboxParams) error
 	RenewPoll(ctx context.Context, arg RenewPollParams) (int64, error)
+	RenewUpkeep(ctx context.Context, arg RenewUpkeepParams) (int64, error)
 	// The parked rows that somebody wants replayed, oldest first. The viewer's row-level security says which there are.
 	SelectParked(ctx context.Context, arg SelectParkedParams) ([]SelectParkedRow, error)
 	// The rows that somebody names, in whatever state.
@@ -42,6 +49,8 @@ type Querier interface {
 	SettleInbox(ctx context.Context, arg SettleInboxParams) (int64, error)
 	// The cursor moves in the transaction that stores what was found up to it.
 	SettlePoll(ctx context.Context, arg SettlePollParams) (int64, error)
+	// Nothing comes back when it was done lately or another hub is at it.
+	TakeUpkeep(ctx context.Context, arg TakeUpkeepParams) ([]int64, error)
 	// The replays of a row that are yet to be acted upon.
 	WaitingReplay(ctx context.Context, id uuid.UUID) ([]uuid.UUID, error)
 	WakeRow(ctx context.Context, arg WakeRowParams) error

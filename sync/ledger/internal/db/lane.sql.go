@@ -33,7 +33,7 @@ SELECT head.organisation_id, head.id, head.link_id, head.incident_id, head.versi
        head.attempts, head.journal_mark, begun.sending_since,
        extract(epoch FROM clock_timestamp() - begun.sending_since)::float8 AS sent_ago, head.trace, head.created_at, head.lease_token,
        (CASE WHEN head.state = 'PENDING' AND head.sending_before = head.version THEN 'SENDING' ELSE head.state END)::text AS found,
-       external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential,
+       external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version,
        coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author, coalesce(comment.visibility, '') AS comment_visibility
 FROM head JOIN begun ON begun.link_id = head.link_id
 JOIN external_link ON external_link.organisation_id = head.organisation_id AND external_link.id = head.link_id
@@ -144,6 +144,7 @@ func (q *Queries) BeginHeads(ctx context.Context, arg BeginHeadsParams) ([]Begin
 			&i.Incident.ResolvedAt,
 			&i.Incident.ClosedAt,
 			&i.Incident.Confidential,
+			&i.Incident.ArchivedVersion,
 			&i.CommentBody,
 			&i.CommentAuthor,
 			&i.CommentVisibility,
@@ -403,7 +404,7 @@ func (q *Queries) LeaseLink(ctx context.Context, arg LeaseLinkParams) (int64, er
 }
 
 const linksByTickets = `-- name: LinksByTickets :many
-SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at, flips FROM external_link WHERE system_id = $1 AND external_id = ANY ($2::text[]) AND gone = ''
+SELECT organisation_id, id, incident_id, system_id, correlation_id, external_id, number, url, remote_version, remote_state, base, parked, journal_mark, gone, last_synced_at, created_at, flips FROM external_link WHERE system_id = $1 AND external_id = ANY ($2::text[])
 `
 
 type LinksByTicketsParams struct {
@@ -411,7 +412,8 @@ type LinksByTicketsParams struct {
 	ExternalIds []string
 }
 
-// What a poll's hints are compared with: only tickets that are linked and have moved are worth a read.
+// What a poll's hints are compared with: only tickets that are linked and have moved are worth a read. One that was gone
+// and is listed again may have been restored.
 func (q *Queries) LinksByTickets(ctx context.Context, arg LinksByTicketsParams) ([]ExternalLink, error) {
 	rows, err := q.db.Query(ctx, linksByTickets, arg.SystemID, arg.ExternalIds)
 	if err != nil {

@@ -232,34 +232,35 @@ type InboxSeen struct {
 }
 
 type Incident struct {
-	OrganisationID int64
-	ID             uuid.UUID
-	Number         string
-	Version        int64
-	Title          string
-	Description    string
-	State          string
-	HoldReason     string
-	DeferredTo     *time.Time
-	Priority       string
-	Impact         string
-	Urgency        string
-	Category       string
-	Service        string
-	Team           string
-	Assignee       string
-	Resolution     string
-	Reference      string
-	Source         string
-	ContactName    string
-	ContactPhone   string
-	ContactEmail   string
-	ReportedBy     string
-	OpenedAt       time.Time
-	UpdatedAt      time.Time
-	ResolvedAt     *time.Time
-	ClosedAt       *time.Time
-	Confidential   bool
+	OrganisationID  int64
+	ID              uuid.UUID
+	Number          string
+	Version         int64
+	Title           string
+	Description     string
+	State           string
+	HoldReason      string
+	DeferredTo      *time.Time
+	Priority        string
+	Impact          string
+	Urgency         string
+	Category        string
+	Service         string
+	Team            string
+	Assignee        string
+	Resolution      string
+	Reference       string
+	Source          string
+	ContactName     string
+	ContactPhone    string
+	ContactEmail    string
+	ReportedBy      string
+	OpenedAt        time.Time
+	UpdatedAt       time.Time
+	ResolvedAt      *time.Time
+	ClosedAt        *time.Time
+	Confidential    bool
+	ArchivedVersion int64
 }
 
 type Lane struct {

@@ -232,6 +232,60 @@ func (q *Queries) EditDelivery(ctx context.Context, arg EditDeliveryParams) erro
 	return err
 }
 
+const headsOf = `-- name: HeadsOf :many
+SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.sent_at, d.error_kind, d.error, d.trace, d.mapping, d.created_at, d.settled_at FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id) AS k
+JOIN lane ON lane.organisation_id = k.organisation_id AND lane.link_id = k.link_id
+CROSS JOIN LATERAL (
+  SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.mapping, delivery.created_at, delivery.settled_at FROM delivery_now AS delivery
+  WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version
+  ORDER BY delivery.version LIMIT 1) AS d
+`
+
+type HeadsOfParams struct {
+	Organisations []int64
+	Links         []uuid.UUID
+}
+
+// The next delivery of each of some links.
+func (q *Queries) HeadsOf(ctx context.Context, arg HeadsOfParams) ([]DeliveryNow, error) {
+	rows, err := q.db.Query(ctx, headsOf, arg.Organisations, arg.Links)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DeliveryNow
+	for rows.Next() {
+		var i DeliveryNow
+		if err := rows.Scan(
+			&i.OrganisationID,
+			&i.ID,
+			&i.LinkID,
+			&i.IncidentID,
+			&i.Version,
+			&i.Kind,
+			&i.Payload,
+			&i.CommentID,
+			&i.State,
+			&i.Attempts,
+			&i.JournalMark,
+			&i.SentAt,
+			&i.ErrorKind,
+			&i.Error,
+			&i.Trace,
+			&i.Mapping,
+			&i.CreatedAt,
+			&i.SettledAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const inboxByID = `-- name: InboxByID :many
 SELECT id, system_id, source, call_id, digest, organisation_id, link_id, external_id, number, version, body, content_type, state, duplicate_of, reason, entries, attempts, due_at, lease_until, lease_token, received_at, settled_at, trace FROM inbox WHERE id = ANY ($1::uuid[])
 `

@@ -12,6 +12,8 @@ import (
 )
 
 type Querier interface {
+	// The archive's partitions by month.
+	ArchiveMonths(ctx context.Context) ([]string, error)
 	// The head of each leased lane, written down as being sent before anybody sends it. A head whose answer was lost keeps the
 	// time of that. One that was being sent when its worker died may have been sent until now, for a worker can stand still
 	// between its claim and its call. All by the database's clock, because one hub looks and another has sent.
@@ -21,6 +23,8 @@ type Querier interface {
 	CallsOf(ctx context.Context, arg CallsOfParams) ([]CallsOfRow, error)
 	// For each entry the first one on the same incident in the same trace, if that is another one: what set it off.
 	CausesOf(ctx context.Context, arg CausesOfParams) ([]CausesOfRow, error)
+	// Writes down what an incident's entries came to, as its newest entry. The incident itself does not change by it.
+	Checkpoint(ctx context.Context, arg CheckpointParams) (int64, error)
 	CloseConflict(ctx context.Context, arg CloseConflictParams) error
 	CommentsByID(ctx context.Context, arg CommentsByIDParams) ([]Comment, error)
 	// The newest comments of each of many incidents, in one statement.
@@ -33,6 +37,7 @@ type Querier interface {
 	// The comments of a link that its vendor has.
 	CopiesOf(ctx context.Context, arg CopiesOfParams) ([]CopiesOfRow, error)
 	CopyComments(ctx context.Context, arg CopyCommentsParams) error
+	CopyToArchive(ctx context.Context, arg CopyToArchiveParams) (int64, error)
 	CountComments(ctx context.Context, arg CountCommentsParams) ([]CountCommentsRow, error)
 	// How many the filter finds in all.
 	CountIncidents(ctx context.Context, arg CountIncidentsParams) (int64, error)
@@ -43,6 +48,10 @@ type Querier interface {
 	DeliveriesNewest(ctx context.Context, arg DeliveriesNewestParams) ([]DeliveryNow, error)
 	// The same from the other end.
 	DeliveriesOldest(ctx context.Context, arg DeliveriesOldestParams) ([]DeliveryNow, error)
+	// The table itself refuses whatever the archive does not hold.
+	DropArchived(ctx context.Context, arg DropArchivedParams) (int64, error)
+	// Deliveries go with the entries that they carried.
+	DropDeliveries(ctx context.Context, arg DropDeliveriesParams) (int64, error)
 	// Whether somebody has told already that a ticket stands beside the one that a link follows.
 	DuplicateTold(ctx context.Context, arg DuplicateToldParams) (bool, error)
 	// Changes what a dead letter says. It stays the dead head of its lane until it is retried or skipped.
@@ -67,6 +76,8 @@ type Querier interface {
 	FindLinksByTicket(ctx context.Context, arg FindLinksByTicketParams) ([]ExternalLink, error)
 	// The links of a system whose tickets are followed, in the order in which comparisons go.
 	FollowedLinks(ctx context.Context, arg FollowedLinksParams) ([]ExternalLink, error)
+	// The next delivery of each of some links.
+	HeadsOf(ctx context.Context, arg HeadsOfParams) ([]DeliveryNow, error)
 	// The newest entries of each of many incidents, in one statement.
 	HistoryNewest(ctx context.Context, arg HistoryNewestParams) ([]LedgerEntry, error)
 	// The oldest entries of each of many incidents, in one statement.
@@ -89,6 +100,9 @@ type Querier interface {
 	IncidentsNewest(ctx context.Context, arg IncidentsNewestParams) ([]Incident, error)
 	// The same from the other end.
 	IncidentsOldest(ctx context.Context, arg IncidentsOldestParams) ([]Incident, error)
+	// Closed incidents that nobody has touched since @before, whose entries nobody can come back to by a cursor and whose
+	// vendors have heard everything.
+	IncidentsToArchive(ctx context.Context, arg IncidentsToArchiveParams) ([]IncidentsToArchiveRow, error)
 	InsertConflict(ctx context.Context, arg InsertConflictParams) error
 	// Two calls with one key at once: the second waits here for the first and then fails on the primary key.
 	InsertKey(ctx context.Context, arg InsertKeyParams) error
@@ -116,7 +130,8 @@ type Querier interface {
 	LinksByID(ctx context.Context, arg LinksByIDParams) ([]LinksByIDRow, error)
 	// The links that a person may mean: by the vendor's number of the ticket or by its id there.
 	LinksByName(ctx context.Context, arg LinksByNameParams) ([]LinksByNameRow, error)
-	// What a poll's hints are compared with: only tickets that are linked and have moved are worth a read.
+	// What a poll's hints are compared with: only tickets that are linked and have moved are worth a read. One that was gone
+	// and is listed again may have been restored.
 	LinksByTickets(ctx context.Context, arg LinksByTicketsParams) ([]ExternalLink, error)
 	// The links of many incidents, each with how many deliveries wait and the state of the first of them. An incident
 	// has one link in each system at most; the limit keeps the planner from reading the table instead of the index.
@@ -189,6 +204,14 @@ type Querier interface {
 	UpdateLinks(ctx context.Context, arg UpdateLinksParams) error
 	// The systems that an organisation's incidents may be escalated into.
 	UsableSystems(ctx context.Context, organisationID int64) ([]ExternalSystem, error)
+	VerifyComments(ctx context.Context, arg VerifyCommentsParams) ([]VerifyCommentsRow, error)
+	// All entries of some incidents, those in the archive as well, each incident's in order.
+	VerifyEntries(ctx context.Context, arg VerifyEntriesParams) ([]VerifyEntriesRow, error)
+	// What the ledger does about its own integrity and age. Everything here runs as the system.
+	// A page of incidents in the order of their key.
+	VerifyIncidents(ctx context.Context, arg VerifyIncidentsParams) ([]Incident, error)
+	// Lanes whose done_version does not say what their deliveries say.
+	VerifyLanes(ctx context.Context, arg VerifyLanesParams) ([]VerifyLanesRow, error)
 	WithdrawFields(ctx context.Context, arg WithdrawFieldsParams) error
 	// One change, whole: the incident's new state, its entry, a comment if there is one, and a delivery to every
 	// link that must hear of it, never to the one it came from. The lanes' rows are written even when they are due

@@ -805,7 +805,7 @@ func (q *Queries) HistoryOldest(ctx context.Context, arg HistoryOldestParams) ([
 }
 
 const incidentsByID = `-- name: IncidentsByID :many
-SELECT organisation_id, id, number, version, title, description, state, hold_reason, deferred_to, priority, impact, urgency, category, service, team, assignee, resolution, reference, source, contact_name, contact_phone, contact_email, reported_by, opened_at, updated_at, resolved_at, closed_at, confidential FROM incident WHERE id = ANY ($1::uuid[])
+SELECT organisation_id, id, number, version, title, description, state, hold_reason, deferred_to, priority, impact, urgency, category, service, team, assignee, resolution, reference, source, contact_name, contact_phone, contact_email, reported_by, opened_at, updated_at, resolved_at, closed_at, confidential, archived_version FROM incident WHERE id = ANY ($1::uuid[])
 `
 
 func (q *Queries) IncidentsByID(ctx context.Context, ids []uuid.UUID) ([]Incident, error) {
@@ -846,6 +846,7 @@ func (q *Queries) IncidentsByID(ctx context.Context, ids []uuid.UUID) ([]Inciden
 			&i.ResolvedAt,
 			&i.ClosedAt,
 			&i.Confidential,
+			&i.ArchivedVersion,
 		); err != nil {
 			return nil, err
 		}
@@ -858,7 +859,7 @@ func (q *Queries) IncidentsByID(ctx context.Context, ids []uuid.UUID) ([]Inciden
 }
 
 const incidentsByNumber = `-- name: IncidentsByNumber :many
-SELECT organisation_id, id, number, version, title, description, state, hold_reason, deferred_to, priority, impact, urgency, category, service, team, assignee, resolution, reference, source, contact_name, contact_phone, contact_email, reported_by, opened_at, updated_at, resolved_at, closed_at, confidential FROM incident WHERE organisation_id = ANY ($1::bigint[]) AND number = $2
+SELECT organisation_id, id, number, version, title, description, state, hold_reason, deferred_to, priority, impact, urgency, category, service, team, assignee, resolution, reference, source, contact_name, contact_phone, contact_email, reported_by, opened_at, updated_at, resolved_at, closed_at, confidential, archived_version FROM incident WHERE organisation_id = ANY ($1::bigint[]) AND number = $2
 `
 
 type IncidentsByNumberParams struct {
@@ -905,6 +906,7 @@ func (q *Queries) IncidentsByNumber(ctx context.Context, arg IncidentsByNumberPa
 			&i.ResolvedAt,
 			&i.ClosedAt,
 			&i.Confidential,
+			&i.ArchivedVersion,
 		); err != nil {
 			return nil, err
 		}
@@ -917,9 +919,9 @@ func (q *Queries) IncidentsByNumber(ctx context.Context, arg IncidentsByNumberPa
 }
 
 const incidentsFirstUpdated = `-- name: IncidentsFirstUpdated :many
-SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential FROM (SELECT unnest($1::bigint[]) AS id) AS o
+SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential, i.archived_version FROM (SELECT unnest($1::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential FROM incident
+  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version FROM incident
   WHERE incident.organisation_id = o.id
     AND (incident.updated_at, incident.id) < ($2::timestamptz, $3::uuid)
     AND (incident.updated_at, incident.id) > ($4::timestamptz, $5::uuid)
@@ -997,6 +999,7 @@ func (q *Queries) IncidentsFirstUpdated(ctx context.Context, arg IncidentsFirstU
 			&i.ResolvedAt,
 			&i.ClosedAt,
 			&i.Confidential,
+			&i.ArchivedVersion,
 		); err != nil {
 			return nil, err
 		}
@@ -1009,9 +1012,9 @@ func (q *Queries) IncidentsFirstUpdated(ctx context.Context, arg IncidentsFirstU
 }
 
 const incidentsLastUpdated = `-- name: IncidentsLastUpdated :many
-SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential FROM (SELECT unnest($1::bigint[]) AS id) AS o
+SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential, i.archived_version FROM (SELECT unnest($1::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential FROM incident
+  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version FROM incident
   WHERE incident.organisation_id = o.id
     AND (incident.updated_at, incident.id) < ($2::timestamptz, $3::uuid)
     AND (incident.updated_at, incident.id) > ($4::timestamptz, $5::uuid)
@@ -1089,6 +1092,7 @@ func (q *Queries) IncidentsLastUpdated(ctx context.Context, arg IncidentsLastUpd
 			&i.ResolvedAt,
 			&i.ClosedAt,
 			&i.Confidential,
+			&i.ArchivedVersion,
 		); err != nil {
 			return nil, err
 		}
@@ -1101,9 +1105,9 @@ func (q *Queries) IncidentsLastUpdated(ctx context.Context, arg IncidentsLastUpd
 }
 
 const incidentsNewest = `-- name: IncidentsNewest :many
-SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential FROM (SELECT unnest($1::bigint[]) AS id) AS o
+SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential, i.archived_version FROM (SELECT unnest($1::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential FROM incident
+  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version FROM incident
   WHERE incident.organisation_id = o.id
     AND (incident.opened_at, incident.id) < ($2::timestamptz, $3::uuid)
     AND (incident.opened_at, incident.id) > ($4::timestamptz, $5::uuid)
@@ -1181,6 +1185,7 @@ func (q *Queries) IncidentsNewest(ctx context.Context, arg IncidentsNewestParams
 			&i.ResolvedAt,
 			&i.ClosedAt,
 			&i.Confidential,
+			&i.ArchivedVersion,
 		); err != nil {
 			return nil, err
 		}
@@ -1193,9 +1198,9 @@ func (q *Queries) IncidentsNewest(ctx context.Context, arg IncidentsNewestParams
 }
 
 const incidentsOldest = `-- name: IncidentsOldest :many
-SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential FROM (SELECT unnest($1::bigint[]) AS id) AS o
+SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential, i.archived_version FROM (SELECT unnest($1::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential FROM incident
+  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version FROM incident
   WHERE incident.organisation_id = o.id
     AND (incident.opened_at, incident.id) < ($2::timestamptz, $3::uuid)
     AND (incident.opened_at, incident.id) > ($4::timestamptz, $5::uuid)
@@ -1273,6 +1278,7 @@ func (q *Queries) IncidentsOldest(ctx context.Context, arg IncidentsOldestParams
 			&i.ResolvedAt,
 			&i.ClosedAt,
 			&i.Confidential,
+			&i.ArchivedVersion,
 		); err != nil {
 			return nil, err
 		}
@@ -1559,9 +1565,9 @@ func (q *Queries) LinksOfIncidents(ctx context.Context, arg LinksOfIncidentsPara
 
 const openIncidentsNewest = `-- name: OpenIncidentsNewest :many
 
-SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential FROM (SELECT unnest($1::bigint[]) AS id) AS o
+SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential, i.archived_version FROM (SELECT unnest($1::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential FROM incident
+  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version FROM incident
   WHERE incident.organisation_id = o.id
     AND incident.state NOT IN ('CLOSED', 'CANCELLED')
     AND (incident.opened_at, incident.id) < ($2::timestamptz, $3::uuid)
@@ -1643,6 +1649,7 @@ func (q *Queries) OpenIncidentsNewest(ctx context.Context, arg OpenIncidentsNewe
 			&i.ResolvedAt,
 			&i.ClosedAt,
 			&i.Confidential,
+			&i.ArchivedVersion,
 		); err != nil {
 			return nil, err
 		}
@@ -1655,9 +1662,9 @@ func (q *Queries) OpenIncidentsNewest(ctx context.Context, arg OpenIncidentsNewe
 }
 
 const openIncidentsOldest = `-- name: OpenIncidentsOldest :many
-SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential FROM (SELECT unnest($1::bigint[]) AS id) AS o
+SELECT i.organisation_id, i.id, i.number, i.version, i.title, i.description, i.state, i.hold_reason, i.deferred_to, i.priority, i.impact, i.urgency, i.category, i.service, i.team, i.assignee, i.resolution, i.reference, i.source, i.contact_name, i.contact_phone, i.contact_email, i.reported_by, i.opened_at, i.updated_at, i.resolved_at, i.closed_at, i.confidential, i.archived_version FROM (SELECT unnest($1::bigint[]) AS id) AS o
 CROSS JOIN LATERAL (
-  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential FROM incident
+  SELECT incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version FROM incident
   WHERE incident.organisation_id = o.id
     AND incident.state NOT IN ('CLOSED', 'CANCELLED')
     AND (incident.opened_at, incident.id) < ($2::timestamptz, $3::uuid)
@@ -1736,6 +1743,7 @@ func (q *Queries) OpenIncidentsOldest(ctx context.Context, arg OpenIncidentsOlde
 			&i.ResolvedAt,
 			&i.ClosedAt,
 			&i.Confidential,
+			&i.ArchivedVersion,
 		); err != nil {
 			return nil, err
 		}

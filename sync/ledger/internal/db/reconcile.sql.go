@@ -167,7 +167,7 @@ func (q *Queries) LinkByID(ctx context.Context, id uuid.UUID) (ExternalLink, err
 }
 
 const presentIncident = `-- name: PresentIncident :one
-SELECT organisation_id, id, number, version, title, description, state, hold_reason, deferred_to, priority, impact, urgency, category, service, team, assignee, resolution, reference, source, contact_name, contact_phone, contact_email, reported_by, opened_at, updated_at, resolved_at, closed_at, confidential FROM incident WHERE organisation_id = $1 AND id = $2
+SELECT organisation_id, id, number, version, title, description, state, hold_reason, deferred_to, priority, impact, urgency, category, service, team, assignee, resolution, reference, source, contact_name, contact_phone, contact_email, reported_by, opened_at, updated_at, resolved_at, closed_at, confidential, archived_version FROM incident WHERE organisation_id = $1 AND id = $2
 `
 
 type PresentIncidentParams struct {
@@ -207,6 +207,7 @@ func (q *Queries) PresentIncident(ctx context.Context, arg PresentIncidentParams
 		&i.ResolvedAt,
 		&i.ClosedAt,
 		&i.Confidential,
+		&i.ArchivedVersion,
 	)
 	return i, err
 }

@@ -54,7 +54,7 @@ func (q *Queries) FindDeliveryIncident(ctx context.Context, id uuid.UUID) (FindD
 }
 
 const findIncident = `-- name: FindIncident :one
-SELECT organisation_id, id, number, version, title, description, state, hold_reason, deferred_to, priority, impact, urgency, category, service, team, assignee, resolution, reference, source, contact_name, contact_phone, contact_email, reported_by, opened_at, updated_at, resolved_at, closed_at, confidential FROM incident WHERE id = $1
+SELECT organisation_id, id, number, version, title, description, state, hold_reason, deferred_to, priority, impact, urgency, category, service, team, assignee, resolution, reference, source, contact_name, contact_phone, contact_email, reported_by, opened_at, updated_at, resolved_at, closed_at, confidential, archived_version FROM incident WHERE id = $1
 `
 
 func (q *Queries) FindIncident(ctx context.Context, id uuid.UUID) (Incident, error) {
@@ -89,6 +89,7 @@ func (q *Queries) FindIncident(ctx context.Context, id uuid.UUID) (Incident, err
 		&i.ResolvedAt,
 		&i.ClosedAt,
 		&i.Confidential,
+		&i.ArchivedVersion,
 	)
 	return i, err
 }
@@ -249,7 +250,7 @@ func (q *Queries) LockDelivery(ctx context.Context, arg LockDeliveryParams) (Del
 }
 
 const lockIncident = `-- name: LockIncident :one
-SELECT organisation_id, id, number, version, title, description, state, hold_reason, deferred_to, priority, impact, urgency, category, service, team, assignee, resolution, reference, source, contact_name, contact_phone, contact_email, reported_by, opened_at, updated_at, resolved_at, closed_at, confidential FROM incident WHERE id = $1 FOR UPDATE
+SELECT organisation_id, id, number, version, title, description, state, hold_reason, deferred_to, priority, impact, urgency, category, service, team, assignee, resolution, reference, source, contact_name, contact_phone, contact_email, reported_by, opened_at, updated_at, resolved_at, closed_at, confidential, archived_version FROM incident WHERE id = $1 FOR UPDATE
 `
 
 // The first lock of every change. Rows that the viewer may not see are simply not found.
@@ -285,6 +286,7 @@ func (q *Queries) LockIncident(ctx context.Context, id uuid.UUID) (Incident, err
 		&i.ResolvedAt,
 		&i.ClosedAt,
 		&i.Confidential,
+		&i.ArchivedVersion,
 	)
 	return i, err
 }

@@ -3,30 +3,3 @@
 //   sqlc v1.31.1
 
 package db
-
-import (
-	"time"
-
-	"github.com/google/uuid"
-)
-
-type Reconciliation struct {
-	ID             uuid.UUID
-	SystemID       int64
-	Cause          string
-	ByWhom         string
-	Mend           bool
-	State          string
-	AtOrganisation int64
-	AtLink         uuid.UUID
-	Links          int64
-	Reads          int64
-	Drifted        int64
-	Mended         int64
-	Failed         int64
-	Error          string
-	LeaseUntil     time.Time
-	LeaseToken     int64
-	StartedAt      time.Time
-	EndedAt        *time.Time
-}

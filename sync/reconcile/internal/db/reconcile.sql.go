@@ -31,36 +31,6 @@ func (q *Queries) CloseDrift(ctx context.Context, arg CloseDriftParams) (int64, 
 	return result.RowsAffected(), nil
 }
 
-const findRun = `-- name: FindRun :one
-SELECT id, system_id, cause, by_whom, mend, state, at_organisation, at_link, links, reads, drifted, mended, failed, error, lease_until, lease_token, started_at, ended_at FROM reconciliation WHERE id = $1
-`
-
-func (q *Queries) FindRun(ctx context.Context, id uuid.UUID) (Reconciliation, error) {
-	row := q.db.QueryRow(ctx, findRun, id)
-	var i Reconciliation
-	err := row.Scan(
-		&i.ID,
-		&i.SystemID,
-		&i.Cause,
-		&i.ByWhom,
-		&i.Mend,
-		&i.State,
-		&i.AtOrganisation,
-		&i.AtLink,
-		&i.Links,
-		&i.Reads,
-		&i.Drifted,
-		&i.Mended,
-		&i.Failed,
-		&i.Error,
-		&i.LeaseUntil,
-		&i.LeaseToken,
-		&i.StartedAt,
-		&i.EndedAt,
-	)
-	return i, err
-}
-
 const insertDrift = `-- name: InsertDrift :exec
 INSERT INTO drift (organisation_id, id, reconciliation_id, link_id, what, hub, vendor, outcome, at, open)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -96,36 +66,31 @@ func (q *Queries) InsertDrift(ctx context.Context, arg InsertDriftParams) error 
 }
 
 const lastNightly = `-- name: LastNightly :many
-SELECT id, system_id, cause, by_whom, mend, state, at_organisation, at_link, links, reads, drifted, mended, failed, error, lease_until, lease_token, started_at, ended_at FROM reconciliation WHERE system_id = $1 AND cause = 'NIGHTLY' ORDER BY started_at DESC LIMIT 1
+SELECT state, at_organisation, at_link, started_at, ended_at FROM reconciliation WHERE system_id = $1 AND cause = 'NIGHTLY' ORDER BY started_at DESC LIMIT 1
 `
 
+type LastNightlyRow struct {
+	State          string
+	AtOrganisation int64
+	AtLink         uuid.UUID
+	StartedAt      time.Time
+	EndedAt        *time.Time
+}
+
 // The newest nightly comparison of a system, if there was one.
-func (q *Queries) LastNightly(ctx context.Context, systemID int64) ([]Reconciliation, error) {
+func (q *Queries) LastNightly(ctx context.Context, systemID int64) ([]LastNightlyRow, error) {
 	rows, err := q.db.Query(ctx, lastNightly, systemID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Reconciliation
+	var items []LastNightlyRow
 	for rows.Next() {
-		var i Reconciliation
+		var i LastNightlyRow
 		if err := rows.Scan(
-			&i.ID,
-			&i.SystemID,
-			&i.Cause,
-			&i.ByWhom,
-			&i.Mend,
 			&i.State,
 			&i.AtOrganisation,
 			&i.AtLink,
-			&i.Links,
-			&i.Reads,
-			&i.Drifted,
-			&i.Mended,
-			&i.Failed,
-			&i.Error,
-			&i.LeaseUntil,
-			&i.LeaseToken,
 			&i.StartedAt,
 			&i.EndedAt,
 		); err != nil {
@@ -196,6 +161,43 @@ func (q *Queries) NoteProgress(ctx context.Context, arg NoteProgressParams) (int
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const recordRun = `-- name: RecordRun :exec
+INSERT INTO reconciliation (id, system_id, cause, by_whom, mend, state, links, reads, drifted, mended, failed, started_at, ended_at)
+VALUES ($1, $2, $3, $4, $5, 'DONE', $6, $7, $8, $9, $10, $11, $11)
+`
+
+type RecordRunParams struct {
+	ID       uuid.UUID
+	SystemID int64
+	Cause    string
+	ByWhom   string
+	Mend     bool
+	Links    int64
+	Reads    int64
+	Drifted  int64
+	Mended   int64
+	Failed   int64
+	At       time.Time
+}
+
+// A comparison of a single link, which needs no lease.
+func (q *Queries) RecordRun(ctx context.Context, arg RecordRunParams) error {
+	_, err := q.db.Exec(ctx, recordRun,
+		arg.ID,
+		arg.SystemID,
+		arg.Cause,
+		arg.ByWhom,
+		arg.Mend,
+		arg.Links,
+		arg.Reads,
+		arg.Drifted,
+		arg.Mended,
+		arg.Failed,
+		arg.At,
+	)
+	return err
 }
 
 const renewRun = `-- name: RenewRun :execrows

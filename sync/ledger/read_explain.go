@@ -85,3 +85,18 @@ func LinksNamed(organisations []incident.OrganisationID, systems []incident.Syst
 	each := func(r db.LinksByNameRow) (Link, error) { return summarised(r.ExternalLink, r.Waiting, r.Head) }
 	return many((*db.Queries).LinksByName, p, each, func(found []Link) { *answer = found })
 }
+
+// HeadsOf asks for the next delivery of each of some links; those with nothing to send are left out of the answer.
+func HeadsOf(links []LinkKey, answer *map[incident.LinkID]Delivery) Question {
+	var p db.HeadsOfParams
+	for _, k := range links {
+		p.Organisations, p.Links = append(p.Organisations, int64(k.Organisation)), append(p.Links, k.Link.UUID)
+	}
+	return many((*db.Queries).HeadsOf, p, deliveryOf, func(heads []Delivery) {
+		found := make(map[incident.LinkID]Delivery, len(heads))
+		for _, d := range heads {
+			found[d.Link] = d
+		}
+		*answer = found
+	})
+}

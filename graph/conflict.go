@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
+	"liaison/connectors"
 	"liaison/graph/load"
 	"liaison/graph/model"
 	"liaison/graph/nodeid"
@@ -22,6 +24,12 @@ type Reconciler interface {
 	// everything else is ledger.ErrNotFound.
 	Link(ctx context.Context, v *auth.Viewer, id incident.LinkID, q reconcile.Request) (reconcile.Report, []reconcile.Drift, error)
 }
+
+// comparing is how long a comparison may take, so that a request ends with an answer.
+const comparing = 8 * time.Second
+
+// errSlowVendor ends a comparison for which a vendor takes too long.
+var errSlowVendor = &connectors.Error{Op: "comparing a link", Kind: connectors.Transient, Vendor: "no answer within " + comparing.String()}
 
 func linkID(field, id string) (incident.LinkID, error) {
 	u, err := nodeid.UUID(nodeid.ExternalLink, id)
@@ -159,7 +167,12 @@ func (r *Resolver) reconcile(ctx context.Context, in model.ReconcileLinkInput) (
 		return nil, errors.New("this hub compares nothing")
 	}
 	v := s.Viewer()
-	_, found, err := r.reconciler.Link(ctx, &v, id, reconcile.Request{Cause: reconcile.Person, By: v.Name, Mend: in.Mend})
+	limited, cancel := context.WithTimeoutCause(ctx, comparing, errSlowVendor)
+	defer cancel()
+	_, found, err := r.reconciler.Link(limited, &v, id, reconcile.Request{Cause: reconcile.Person, By: v.Name, Mend: in.Mend})
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(limited), errSlowVendor) {
+		err = errSlowVendor
+	}
 	if err != nil {
 		return nil, err
 	}

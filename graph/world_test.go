@@ -16,14 +16,22 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"liaison/connectors"
+	"liaison/connectors/servicenow"
 	"liaison/graph"
 	"liaison/internal/auth"
 	"liaison/internal/desk"
+	"liaison/internal/directory"
 	"liaison/internal/feed"
 	"liaison/internal/incident"
 	"liaison/internal/postgres"
 	"liaison/internal/postgres/pgtest"
+	"liaison/sync/inbound"
 	"liaison/sync/ledger"
+	"liaison/sync/mapping"
+	"liaison/sync/pulse"
+	"liaison/sync/reconcile"
+	"liaison/sync/system"
 )
 
 // patience bounds every wait; only a failing test uses it up.
@@ -36,6 +44,7 @@ const (
 	ada   = "token-ada"   // agent of the desk that serves both
 	root  = "token-root"  // admin of the same desk
 	other = "token-other" // agent of a desk that serves only Elsewhere
+	boss  = "token-boss"  // admin of that desk
 )
 
 // world is a whole hub over a real database, behind a real HTTP server.
@@ -51,6 +60,7 @@ type world struct {
 	count   *counter
 	logs    *logs
 	clock   *clock
+	monitor *pulse.Monitor
 	stop    context.CancelFunc // ends the feed
 	stopped chan struct{}
 }
@@ -164,18 +174,26 @@ func newWorld(t *testing.T, change ...func(*graph.Deps)) *world {
 	grant := func(token, name string, org incident.OrganisationID, d incident.DeskID, roles ...auth.Role) auth.Grant {
 		return auth.Grant{Digest: auth.DigestOf(token), Subject: token + "@example.org", Name: name, Email: token + "@example.org", Phone: "01582 1", Organisation: org, Desk: d, Roles: roles}
 	}
-	directory, err := auth.NewDirectory([]auth.Grant{
+	people, err := auth.NewDirectory([]auth.Grant{
 		grant(sam, "Sam Smith", 1, 1, auth.Requester), grant(oli, "Oli Oak", 2, 1, auth.Requester),
 		grant(ada, "Ada Agent", 0, 1, auth.Agent), grant(root, "Ruth Root", 0, 1, auth.Agent, auth.Admin), grant(other, "Otto Other", 0, 2, auth.Agent),
+		grant(boss, "Bea Boss", 0, 2, auth.Agent, auth.Admin),
 	}, map[incident.DeskID][]incident.OrganisationID{1: {1, 2}, 2: {3}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	deps := graph.Deps{Desk: desk.New(w.ledger, desk.DefaultLimits(), w.clock.now), Reader: ledger.NewReader(w.db), Feed: f, Auth: directory, Logger: logger}
+	systems := []*system.System{servicenowSystem(t)}
+	w.monitor = pulse.New(w.db, systems, pulse.Options{Log: logger, Now: w.clock.now})
+	deps := graph.Deps{
+		Desk: desk.New(w.ledger, desk.DefaultLimits(), w.clock.now), Reader: ledger.NewReader(w.db), Feed: f, Auth: people, Logger: logger, Now: w.clock.now,
+		Inbox: inbound.NewMender(w.db, systems, w.bell, w.clock.now), Switch: directory.NewSwitch(w.db, w.bell, w.clock.now, logger),
+		Reconciler: reconcile.New(w.db, w.ledger, systems, reconcile.Options{Log: logger, Now: w.clock.now}), Monitor: w.monitor, Systems: systems,
+	}
 	for _, c := range change {
 		c(&deps)
 	}
 	w.handler = graph.NewHandler(deps)
+	t.Cleanup(func() { if t.Failed() { t.Log("LOGS", w.logs.String()) } })
 	server := httptest.NewServer(w.handler)
 	w.url, w.client = server.URL, server.Client()
 	t.Cleanup(func() {
@@ -185,6 +203,23 @@ func newWorld(t *testing.T, change ...func(*graph.Deps)) *world {
 		server.Close()
 	})
 	return w
+}
+
+// servicenowSystem is the system snow with its real connector and mapping; nobody answers at its address.
+func servicenowSystem(t *testing.T) *system.System {
+	t.Helper()
+	connector, err := servicenow.New(connectors.Config{
+		Key: "snow", URL: "http://127.0.0.1:1", Timeout: time.Second,
+		Auth: connectors.Credentials{Basic: &connectors.Basic{User: "u", Password: connectors.NewSecret("a-password")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, err := mapping.Load("connectors/servicenow/mapping.yaml", servicenow.Mapping())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &system.System{ID: 1, Key: "snow", Name: "ServiceNow", Connector: connector, Mapping: words, Concurrency: 1, CallTimeout: time.Second}
 }
 
 func (w *world) exec(sql string, args ...any) {

@@ -132,7 +132,14 @@ func (c syncReconcileCmd) systems(e *env, o *operator) ([]*system.System, error)
 
 // drift says what differs. Values are quoted: they come from other people's systems.
 func (o *operator) drift(d reconcile.Drift) {
-	o.say("%s, ticket %s: %s is %q in the hub and %q at the vendor; %s.", d.Incident, d.Number, d.What, d.Hub, d.Vendor, d.Outcome)
+	differs := fmt.Sprintf("%s is %q in the hub and %q at the vendor", d.What, d.Hub, d.Vendor)
+	switch {
+	case d.What == "comment" && d.Hub == "":
+		differs = fmt.Sprintf("the hub lacks the comment %q", d.Vendor)
+	case d.What == "comment":
+		differs = fmt.Sprintf("the vendor lacks the comment %q", d.Hub)
+	}
+	o.say("%s, ticket %s: %s; %s.", d.Incident, d.Number, differs, d.Outcome)
 }
 
 func (o *operator) reconciled(r reconcile.Report) {
@@ -150,7 +157,7 @@ func (o *operator) reconciled(r reconcile.Report) {
 	if r.Failed > 0 {
 		sum += fmt.Sprintf("; %d could not be compared", r.Failed)
 	}
-	o.say("%s: %d %s compared by %d %s in %s: %s.", r.System, r.Links, plural(r.Links, "link", "links"), r.Requests, plural(r.Requests, "request", "requests"), r.Took.Round(time.Second), sum)
+	o.say("%s: %d %s compared by %d %s in %s: %s.", r.System, r.Links, plural(r.Links, "link", "links"), r.Requests, plural(r.Requests, "request", "requests"), r.Took.Round(100*time.Millisecond), sum)
 	if r.State != reconcile.Done {
 		o.say("  ! The comparison ended early: %s.", r.Error)
 	}

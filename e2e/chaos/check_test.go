@@ -30,22 +30,25 @@ var properties = []string{
 	"L1 subscribers", "the ledger itself", "the processes", "the run itself",
 }
 
-// same compares a field of both sides; it returns what differs.
+// same compares the fields of both sides, and returns what differs. What the hub withholds from a ticket on which the work is
+// over may differ: a write would start the vendor's clock anew.
 func same(r *row, t *ticket, v *vendor) (differs []string) {
 	fold := func(s string) string { return strings.Join(strings.Fields(s), " ") }
-	if fold(r.title) != fold(t.title) {
-		differs = append(differs, fmt.Sprintf("title: hub %q, %s %q", r.title, v.key, t.title))
+	look := func(field, hub, theirs string) {
+		over := t.state == "RESOLVED" || t.state == "CLOSED" || t.state == "CANCELLED"
+		if hub != theirs && !(over && strings.HasPrefix(r.links[v.key].parked[field], "withheld: ")) {
+			differs = append(differs, fmt.Sprintf("%s: hub %q, %s %q", field, hub, v.key, theirs))
+		}
 	}
-	if r.priority != "NONE" && r.priority != t.priority { // not assessed: the vendor computes one all the same
-		differs = append(differs, fmt.Sprintf("priority: hub %s, %s %s", r.priority, v.key, t.priority))
+	look("title", fold(r.title), fold(t.title))
+	if r.priority != "NONE" { // not assessed: the vendor computes one all the same
+		look("priority", r.priority, t.priority)
 	}
 	state := r.state
 	if v.rt { // it keeps no reasons
 		state, _, _ = strings.Cut(state, "/")
 	}
-	if state != t.state {
-		differs = append(differs, fmt.Sprintf("state: hub %s, %s %s", r.state, v.key, t.state))
-	}
+	look("state", state, t.state)
 	return differs
 }
 
@@ -204,7 +207,7 @@ func (w *world) check(ctx context.Context, watchers []*watcher) {
 	}
 	w.strays(rows, theirs)
 	w.ledger(ctx)
-	w.subscribers(ctx, watchers, rows)
+	w.subscribers(ctx, watchers)
 }
 
 // checker checks one incident.
@@ -262,8 +265,10 @@ func (c checker) tickets(theirs map[*vendor]map[string]*ticket) {
 			c.flag("R1 no loss", "it has no ticket at %s", v.key)
 			continue
 		}
-		if l.parked != "{}" {
-			c.flag("R1 no loss", "fields wait for a person at %s: %s", v.key, l.parked)
+		for field, reason := range l.parked {
+			if !strings.HasPrefix(reason, "withheld: ") {
+				c.flag("R1 no loss", "its %s waits for a person at %s: %s", field, v.key, reason)
+			}
 		}
 		t := theirs[v][l.ticket]
 		if t == nil {
@@ -279,7 +284,9 @@ func (c checker) tickets(theirs map[*vendor]map[string]*ticket) {
 // order: what the hub wrote came in the order in which it stands in the ledger (R3).
 func (c checker) order(v *vendor, t *ticket) {
 	version := map[string]int{}
+	withheld := false // then the titles went along with a later write, when the ticket was reopened
 	for _, e := range c.r.entries {
+		withheld = withheld || e.Kind == "FIELD_PARKED" && e.Link == v.key && strings.Contains(e.Detail, "withheld: ") && strings.Contains(e.Detail, `"title"`)
 		if to, ok := e.to("title"); ok && version[token.FindString(to)] == 0 {
 			version[token.FindString(to)] = e.Version
 		}
@@ -294,6 +301,9 @@ func (c checker) order(v *vendor, t *ticket) {
 			continue
 		}
 		if h.field == "title" {
+			if withheld {
+				continue
+			}
 			if seen[tok] { // written again after the vendor's people had overwritten it
 				if c.i.title == byHub {
 					c.flag("R3 order", "%s was given the title %s again", v.key, tok)
@@ -405,7 +415,7 @@ func (c checker) echo(v *vendor, t *ticket) {
 }
 
 // overwritten: what the vendor's people set and the hub then set otherwise stands in the ledger, as a change or in a
-// conflict (R5). What they themselves set anew before the hub looked need not.
+// conflict (R5). What they themselves set anew before the hub looked need not, nor what the hub's people had set as well.
 func (c checker) overwritten(v *vendor, t *ticket) {
 	var conflicts strings.Builder
 	known := map[string]bool{}
@@ -414,7 +424,7 @@ func (c checker) overwritten(v *vendor, t *ticket) {
 			conflicts.WriteString(e.Detail)
 		}
 		for _, field := range []string{"title", "priority", "state"} {
-			if to, ok := e.to(field); ok && e.Link == v.key {
+			if to, ok := e.to(field); ok {
 				known[field+to] = true
 				bare, _, _ := strings.Cut(to, "/")
 				known[field+bare] = true
@@ -546,17 +556,24 @@ func (c checker) before(tok string, v *vendor) bool {
 
 // finals: where one side alone sets a field, its last word stands.
 func (c checker) finals() {
-	if c.i.title != byHub {
-		return
-	}
-	last := op{}
-	for _, o := range c.i.hubOps {
-		if o.field == "title" && o.failed == nil && o.refused == "" {
-			last = o
+	now := map[string]string{"title": token.FindString(c.r.title), "priority": c.r.priority, "state": c.r.state}
+	for field, who := range map[string]owner{"title": c.i.title, "priority": c.i.priority, "state": c.i.state} {
+		last, ops := "", c.i.hubOps
+		if who == byVendor {
+			ops = c.i.vendorOps[c.i.vendors[0]]
 		}
-	}
-	if got := token.FindString(c.r.title); got != last.token {
-		c.flag("R1 no loss", "its title is %s, the last one given was %s", got, last.token)
+		for _, o := range ops {
+			if o.field == field && o.failed == nil && o.refused == "" {
+				last = o.value
+			}
+		}
+		if field == "title" {
+			last = token.FindString(last)
+		}
+		if who == byBoth || last == "" || last == now[field] || c.i.vendors[0].rt && field == "state" { // RT moves states by itself
+			continue
+		}
+		c.flag("R1 no loss", "its %s is %s, and the last one that the %s's people gave was %s", field, now[field], who, last)
 	}
 }
 
@@ -625,18 +642,21 @@ func (w *world) ledger(ctx context.Context) {
 }
 
 // subscribers: over all its connections each has received what it may see, in the feed's order, each entry once.
-func (w *world) subscribers(ctx context.Context, watchers []*watcher, rows map[string]*row) {
-	feed, err := w.texts(ctx, `SELECT i.number || ' ' || f.version FROM feed f JOIN incident i ON i.organisation_id = f.organisation_id AND i.id = f.incident_id ORDER BY f.position`)
+func (w *world) subscribers(ctx context.Context, watchers []*watcher) {
+	rows, err := w.texts(ctx, `SELECT i.number || ' ' || f.version || ' ' || e.visibility || ' ' || o.key FROM feed f
+		JOIN incident i ON i.organisation_id = f.organisation_id AND i.id = f.incident_id JOIN organisation o ON o.id = f.organisation_id
+		JOIN ledger_entry e ON e.organisation_id = f.organisation_id AND e.incident_id = f.incident_id AND e.version = f.version ORDER BY f.position`)
 	if err != nil {
 		w.flag("the run itself", nil, "%v", err)
 		return
 	}
+	var feed []string
 	public := map[string]string{} // entry to the organisation, if a requester sees it
 	for _, r := range rows {
-		for _, e := range r.entries {
-			if e.Visibility == "PUBLIC" {
-				public[fmt.Sprintf("%s %d", r.number, e.Version)] = r.organisation
-			}
+		part := strings.Fields(r)
+		name := part[0] + " " + part[1]
+		if feed = append(feed, name); part[2] == "PUBLIC" {
+			public[name] = part[3]
 		}
 	}
 	for _, o := range watchers {

@@ -24,7 +24,8 @@ type row struct {
 
 // linkRow is the tie to a ticket.
 type linkRow struct {
-	id, system, ticket, correlation, parked string
+	id, system, ticket, correlation string
+	parked                          map[string]string // field to reason
 }
 
 // entry is a line of the ledger.
@@ -86,9 +87,12 @@ func (w *world) read(ctx context.Context, full bool) (map[string]*row, error) {
 	}
 	err = each(ctx, w, `SELECT i.number, l.id::text, s.key, coalesce(l.external_id, ''), l.correlation_id::text, l.parked::text
 		FROM external_link l JOIN incident i ON i.organisation_id = l.organisation_id AND i.id = l.incident_id JOIN external_system s ON s.id = l.system_id`, func(rows pgx.Rows) error {
-		var number string
+		var number, parked string
 		l := &linkRow{}
-		if err := rows.Scan(&number, &l.id, &l.system, &l.ticket, &l.correlation, &l.parked); err != nil {
+		if err := rows.Scan(&number, &l.id, &l.system, &l.ticket, &l.correlation, &parked); err != nil {
+			return err
+		}
+		if err := json.Unmarshal([]byte(parked), &l.parked); err != nil {
 			return err
 		}
 		out[number].links[l.system] = l

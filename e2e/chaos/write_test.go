@@ -111,8 +111,11 @@ func (w *world) plot() {
 		if random.Float64() < w.plan.contested {
 			i.title, i.priority, i.state = byBoth, byBoth, byBoth
 		}
-		if i.vendors[0].rt { // replies move the state there by themselves
+		switch {
+		case i.vendors[0].rt: // replies move the state there by themselves
 			i.state = byVendor
+		case i.vendors[0].lags: // its people set priorities and nothing else: see vendorChange
+			i.priority = byVendor
 		}
 		w.incidents = append(w.incidents, i)
 	}
@@ -171,6 +174,15 @@ func (w *world) write(ctx context.Context) error {
 		}
 		return some(random)
 	}
+	enoughOpen := func() bool {
+		open := 0
+		for _, i := range w.incidents {
+			if i.open() {
+				open++
+			}
+		}
+		return 3*open >= len(w.incidents)
+	}
 	looking, enough := context.WithCancel(ctx)
 	defer enough()
 	go w.lookForTickets(looking)
@@ -184,6 +196,9 @@ func (w *world) write(ctx context.Context) error {
 		return w.side(pace, w.plan.random(4), some, func(i *incident, random *rand.Rand) { w.hubChange(ctx, i, random) })
 	})
 	group.Go(func() error {
+		for !enoughOpen() && ctx.Err() == nil { // else the first few tickets would get all the changes
+			<-time.After(100 * time.Millisecond)
+		}
 		return w.side(pace, w.plan.random(5), atVendor, func(i *incident, random *rand.Rand) { w.vendorChange(ctx, i, random) })
 	})
 	return group.Wait()
@@ -351,11 +366,13 @@ func (w *world) vendorChange(ctx context.Context, i *incident, random *rand.Rand
 	}
 	o := op{at: time.Now(), token: i.nextToken(v.letter())}
 	var m move
+	// Where the journal shows what was said only later than the ticket shows that it changed, a message is found with the
+	// ticket's next change, and nobody knows when that is. So agents there set priorities.
 	switch at := random.Float64(); {
 	case at < 0.2 && i.title != byHub && !second, at < 0.5 && w.plan.partition > 0 && i.title == byBoth && !second:
 		o.field, o.value = "title", o.token+" renamed"+some(random, flourishes)
 		m.title = o.value
-	case at < 0.4 && i.priority != byHub && !second:
+	case (at < 0.4 || v.lags && !*lagFlag) && i.priority != byHub && !second:
 		o.field, o.value = "priority", some(random, []string{"P1", "P2", "P3", "P4"})
 		m.priority = o.value
 	case at < 0.55 && i.state != byHub && !second:

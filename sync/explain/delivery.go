@@ -33,6 +33,14 @@ func (w Where) ticket() string {
 	return "ticket " + w.Ticket + " of " + w.system()
 }
 
+// bare names the ticket where the system has just been named.
+func (w Where) bare() string {
+	if w.Ticket == "" {
+		return "the ticket"
+	}
+	return "ticket " + w.Ticket
+}
+
 // Words are what a person is told.
 type Words struct {
 	What string // what has happened, in whole sentences
@@ -57,9 +65,9 @@ const (
 func Delivery(d ledger.Delivery, at Where, now time.Time) Words {
 	switch d.State {
 	case ledger.StateDelivered:
-		return Words{What: sentence(at.system() + " has it: Liaison " + deed(d, at, past) + tries(d))}
+		return Words{What: sentence(at.system() + " has it: Liaison " + deedThere(d, at, past) + tries(d))}
 	case ledger.StateSkipped:
-		return Words{What: sentence("A person decided that " + at.system() + " need not have this: Liaison did not " + deed(d, at, infinitive))}
+		return Words{What: sentence("A person decided that " + at.system() + " need not have this: Liaison did not " + deedThere(d, at, infinitive))}
 	case ledger.StateSending:
 		return Words{What: sentence("Liaison is about to " + deed(d, at, infinitive))}
 	case ledger.StatePending, ledger.StateUnknown, ledger.StateDead:
@@ -99,39 +107,39 @@ func failure(d ledger.Delivery, at Where) Words {
 		}
 	case connectors.NotFound.String():
 		return Words{
-			What: sentence(system + " does not find " + at.ticket() + ", or hides it from the account that Liaison uses, so Liaison could not " + deed(d, at, infinitive) + quoted(d.Error)),
+			What: sentence(system + " does not find " + at.bare() + ", or hides it from the account that Liaison uses, so Liaison could not " + deedThere(d, at, infinitive) + quoted(d.Error)),
 			Do:   again("Look whether the ticket still exists there.", "Look whether the ticket still exists there and whether Liaison's account may see it. If so, send this again; if it is gone for good, skip this."),
 		}
 	case connectors.Auth.String():
 		return Words{
-			What: sentence(system + " did not let Liaison in, so Liaison could not " + deed(d, at, infinitive) + quoted(d.Error)),
+			What: sentence(system + " did not let Liaison in, so Liaison could not " + deedThere(d, at, infinitive) + quoted(d.Error)),
 			Do: again("Ask an administrator to check the user, password and rights that Liaison has there. It is sent again by itself.",
 				"Ask an administrator to check the user, password and rights that Liaison has there, then send it again."),
 		}
 	case connectors.RateLimited.String():
 		return Words{
-			What: sentence(system + " asked for fewer calls, so Liaison waits before it tries to " + deed(d, at, infinitive) + quoted(d.Error)),
+			What: sentence(system + " asked for fewer calls, so Liaison waits before it tries to " + deedThere(d, at, infinitive) + quoted(d.Error)),
 			Do:   again("", "Send it again."),
 		}
 	case connectors.Transient.String():
 		return Words{
-			What: sentence(system + " could not be reached or could not answer, so Liaison could not " + deed(d, at, infinitive) + quoted(d.Error)),
+			What: sentence(system + " could not be reached or could not answer, so Liaison could not " + deedThere(d, at, infinitive) + quoted(d.Error)),
 			Do:   again("", "Send it again once "+system+" answers."),
 		}
 	case connectors.Unknown.String():
 		return Words{
-			What: sentence("Liaison tried to " + deed(d, at, infinitive) + ", and the answer was lost: nobody knows yet whether " + system + " has it" + quoted(d.Error)),
-			Do: again("", "Look at "+system+" whether it is there. If it is, skip this; if it is not, send it again.") +
-				again("Nothing: Liaison asks "+system+" what became of it, and sends it again only when it is sure that it is not there.", ""),
+			What: sentence("Liaison tried to "+deed(d, at, infinitive)+", and the answer was lost: nobody knows yet whether it is there"+quoted(d.Error)) +
+				again(" Liaison asks "+system+" what became of it, and sends it again only when it is sure that it is not there.", ""),
+			Do: again("", "Look at "+system+" whether it is there. If it is, skip this; if it is not, send it again."),
 		}
 	case connectors.Conflict.String():
 		return Words{
-			What: sentence(capital(at.ticket()) + " was changed at the same moment, so Liaison could not " + deed(d, at, infinitive) + quoted(d.Error)),
+			What: sentence(capital(at.ticket()) + " was changed there at the same moment, so Liaison could not " + deedGone(d) + quoted(d.Error)),
 			Do:   again("", "Send it again: Liaison reads the ticket first."),
 		}
 	case kindGone:
 		return Words{
-			What: sentence(capital(at.ticket()) + " no longer exists there, so Liaison could not " + deed(d, at, infinitive) + quoted(d.Error)),
+			What: sentence(capital(at.ticket()) + " no longer exists there, so Liaison could not " + deedGone(d)),
 			Do:   again("Look whether the ticket was merged into another.", "Skip it. If the trouble goes on, escalate the incident into another system, or ask "+system+"'s people to restore the ticket and send this again."),
 		}
 	case kindInternal:
@@ -155,6 +163,13 @@ const (
 
 // deed is what a delivery does: "open a ticket in ServiceNow", "wrote the priority to ticket INC1 of ServiceNow".
 func deed(d ledger.Delivery, at Where, t tense) string {
+	return deedTo(d, at, t, at.ticket(), " in "+at.system())
+}
+
+// deedThere is the same where the system has just been named: "open a ticket", "wrote the priority to ticket INC1".
+func deedThere(d ledger.Delivery, at Where, t tense) string { return deedTo(d, at, t, at.bare(), "") }
+
+func deedTo(d ledger.Delivery, at Where, t tense, ticket, in string) string {
 	verb := func(now, then string) string {
 		if t == past {
 			return then
@@ -164,19 +179,27 @@ func deed(d ledger.Delivery, at Where, t tense) string {
 	switch d.Kind {
 	case ledger.CreateTicket:
 		if t == past && at.Ticket != "" {
-			return "opened " + at.ticket()
+			return "opened " + ticket
 		}
-		return verb("open", "opened") + " a ticket in " + at.system()
+		return verb("open", "opened") + " a ticket" + in
 	case ledger.SayComment:
-		return verb("write", "wrote") + " a comment to " + at.ticket()
+		return verb("write", "wrote") + " a comment to " + ticket
 	case ledger.CloseDuplicate:
-		return verb("close", "closed") + " a duplicate of " + at.ticket()
+		return verb("close", "closed") + " a duplicate of " + ticket
 	case ledger.UpdateTicket:
 	}
 	if len(d.Values) == 0 {
-		return verb("update", "updated") + " " + at.ticket()
+		return verb("update", "updated") + " " + ticket
 	}
-	return verb("write", "wrote") + " " + fields(d.Values) + " to " + at.ticket()
+	return verb("write", "wrote") + " " + fields(d.Values) + " to " + ticket
+}
+
+// deedGone is the same where the ticket has just been named: "write the priority to it".
+func deedGone(d ledger.Delivery) string {
+	if d.Kind == ledger.CreateTicket {
+		return "open it"
+	}
+	return deedTo(d, Where{}, infinitive, "it", "")
 }
 
 // object is what a vendor refuses: "the priority of ticket INC1", "the comment for ticket INC1".
@@ -185,15 +208,15 @@ func object(d ledger.Delivery, at Where) string {
 	case ledger.CreateTicket:
 		return "to open a ticket"
 	case ledger.SayComment:
-		return "a comment for " + at.ticket()
+		return "a comment for " + at.bare()
 	case ledger.CloseDuplicate:
-		return "to close a duplicate of " + at.ticket()
+		return "to close a duplicate of " + at.bare()
 	case ledger.UpdateTicket:
 	}
 	if len(d.Values) == 0 {
-		return "a change to " + at.ticket()
+		return "a change to " + at.bare()
 	}
-	return fields(d.Values) + " of " + at.ticket()
+	return fields(d.Values) + " of " + at.bare()
 }
 
 // fields lists the fields of values: "the title, the priority and the contact".

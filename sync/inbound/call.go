@@ -30,11 +30,16 @@ type call struct {
 	refs        []connectors.Ref
 	reason      string // why the body was not understood; empty when it was
 	repeats     uuid.NullUUID
+	at          time.Time
+	trace       string // traceparent of the request that brought it
 }
 
-func callOf(s incident.SystemID, source string, body []byte, contentType string) call {
+func callOf(ctx context.Context, s incident.SystemID, source string, body []byte, contentType string, at time.Time) call {
 	contentType = storable(contentType)
-	return call{system: int64(s), source: source, body: body, digest: sha256.Sum256(body), contentType: contentType[:min(len(contentType), longestID)]}
+	return call{
+		system: int64(s), source: source, body: body, digest: sha256.Sum256(body), contentType: contentType[:min(len(contentType), longestID)],
+		at: at, trace: telemetry.Inject(ctx),
+	}
 }
 
 // read asks the connector what the body speaks of.
@@ -49,28 +54,24 @@ type kept struct {
 	rows   []uuid.UUID
 }
 
-// keep stores the call in one transaction. One that repeats another is kept as its duplicate and not acted upon:
+// keep stores the call within a transaction. One that repeats another is kept as its duplicate and not acted upon:
 //
 //   - by the vendor's id: the same call with the same body came before, at any time that inbox_seen still remembers. The same id
 //     with another body is not taken for a repeat: a header that names a subscription instead of a call must not hide news.
 //   - by content: the same body waits already, and the read that it waits for lies ahead. The same content later is news.
-func (c *call) keep(ctx context.Context, store Store, at time.Time) (kept, error) {
-	var out kept
-	err := store.System(ctx, func(q db.Querier) error {
-		if err := q.LockContent(ctx, db.LockContentParams{Class: contentLock, Content: int32(binary.BigEndian.Uint32(c.digest[:]))}); err != nil { //nolint:gosec // any 32 bits do
-			return fmt.Errorf("waiting for calls with the same content: %w", err)
-		}
-		found, err := q.FindRepeats(ctx, db.FindRepeatsParams{SystemID: c.system, CallID: c.id, Digest: c.digest[:]})
-		if err != nil {
-			return fmt.Errorf("looking for earlier calls: %w", err)
-		}
-		out = c.judge(found)
-		return c.insert(ctx, q, &out, found, at)
-	})
+func (c *call) keep(ctx context.Context, q db.Querier) (kept, error) {
+	found, err := q.FindRepeats(ctx, db.FindRepeatsParams{SystemID: c.system, CallID: c.id, Digest: c.digest[:]})
 	if err != nil {
-		return kept{}, fmt.Errorf("keeping a call: %w", err)
+		return kept{}, fmt.Errorf("looking for earlier calls: %w", err)
 	}
-	return out, nil
+	out := c.judge(found)
+	err = c.insert(ctx, q, &out, found)
+	return out, err
+}
+
+// lock is the half of the key of the advisory lock on the call's content.
+func (c *call) lock() int32 {
+	return int32(binary.BigEndian.Uint32(c.digest[:])) //nolint:gosec // any 32 bits do
 }
 
 func (c *call) judge(found db.FindRepeatsRow) kept {
@@ -89,10 +90,10 @@ func (c *call) judge(found db.FindRepeatsRow) kept {
 
 // insert writes a row for each ticket that the body names. The body stands in the first one only, and repeats and what was
 // not understood take one row.
-func (c *call) insert(ctx context.Context, q db.Querier, out *kept, found db.FindRepeatsRow, at time.Time) error {
+func (c *call) insert(ctx context.Context, q db.Querier, out *kept, found db.FindRepeatsRow) error {
 	row := db.InsertInboxParams{
 		SystemID: c.system, Source: c.source, CallID: c.id, Digest: c.digest[:], Body: c.body, ContentType: c.contentType,
-		State: out.state, Reason: storable(out.reason), DuplicateOf: c.repeats, At: at, Trace: telemetry.Inject(ctx),
+		State: out.state, Reason: storable(out.reason), DuplicateOf: c.repeats, At: c.at, Trace: c.trace,
 	}
 	refs := c.refs
 	switch out.state {
@@ -101,9 +102,9 @@ func (c *call) insert(ctx context.Context, q db.Querier, out *kept, found db.Fin
 		if found.SameCall == uuid.Nil {
 			row.DuplicateOf.UUID = found.SameContent
 		}
-		refs, row.SettledAt = refs[:min(len(refs), 1)], &at
+		refs, row.SettledAt = refs[:min(len(refs), 1)], &c.at
 	case parked:
-		refs, row.SettledAt = nil, &at
+		refs, row.SettledAt = nil, &c.at
 	}
 	if len(refs) == 0 {
 		refs = []connectors.Ref{{}}
@@ -120,7 +121,7 @@ func (c *call) insert(ctx context.Context, q db.Querier, out *kept, found db.Fin
 	if c.id == "" || out.state == duplicate {
 		return nil
 	}
-	if err := q.RememberCall(ctx, db.RememberCallParams{SystemID: c.system, CallID: c.id, Digest: c.digest[:], InboxID: out.rows[0], At: at}); err != nil {
+	if err := q.RememberCall(ctx, db.RememberCallParams{SystemID: c.system, CallID: c.id, Digest: c.digest[:], InboxID: out.rows[0], At: c.at}); err != nil {
 		return fmt.Errorf("remembering the call's id: %w", err)
 	}
 	return nil

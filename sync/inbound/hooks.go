@@ -16,7 +16,7 @@ import (
 
 // Hooks is the handler behind /hooks/{system}. It stores what comes, understood or not, then answers 202.
 type Hooks struct {
-	store Store
+	clerk *clerk
 	bell  ledger.Bell
 	doors map[string]Door
 	limit int64
@@ -32,7 +32,7 @@ func NewHooks(d *postgres.DB, bell ledger.Bell, doors []Door, limit int64, now f
 
 // NewHooksOver returns the handler that keeps what comes in a store.
 func NewHooksOver(store Store, bell ledger.Bell, doors []Door, limit int64, now func() time.Time, log *slog.Logger) *Hooks {
-	h := &Hooks{store: store, bell: bell, doors: map[string]Door{}, limit: limit, now: now, log: log}
+	h := &Hooks{clerk: &clerk{store: store}, bell: bell, doors: map[string]Door{}, limit: limit, now: now, log: log}
 	for _, door := range doors {
 		if !door.Secret.IsZero() {
 			h.doors[door.System.Key] = door
@@ -75,10 +75,10 @@ func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // accept stores the call, understood or not, before it is acknowledged.
 func (h *Hooks) accept(w http.ResponseWriter, r *http.Request, door Door, body []byte) {
 	s := door.System
-	c := callOf(s.ID, webhook, body, r.Header.Get("Content-Type"))
+	c := callOf(r.Context(), s.ID, webhook, body, r.Header.Get("Content-Type"), h.now())
 	c.id = door.callID(r.Header)
 	c.read(s.Connector, connectors.Hook{Header: r.Header, Body: body})
-	got, err := c.keep(r.Context(), h.store, h.now())
+	got, err := h.clerk.keep(r.Context(), &c)
 	if err != nil {
 		h.log.ErrorContext(r.Context(), "a webhook could not be stored, so it was not acknowledged", "system", s.Key, "error", err)
 		w.Header().Set("Retry-After", "5")

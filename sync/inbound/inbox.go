@@ -151,12 +151,11 @@ func (r *Reader) Run(ctx context.Context) error {
 		case <-r.opts.Wake:
 		case <-tick.C:
 		}
-		for more := true; more; { // one look answers all that has rung
+		for range 3 { // one look answers all that has rung
 			select {
 			case <-r.opts.Wake:
 			case <-tick.C:
 			default:
-				more = false
 			}
 		}
 	}
@@ -412,7 +411,7 @@ func (r *Reader) pull(ctx context.Context, link ledger.Link, tries int) verdict 
 		return v
 	}
 	r.answered.Store(r.opts.Now().UnixNano())
-	r.opts.Metrics.pulled(r.system.Key, taken.Entries)
+	r.opts.Metrics.pulled(r.system.Key, taken)
 	return verdict{state: done, link: link, entries: taken.Entries}
 }
 

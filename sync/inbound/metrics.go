@@ -4,14 +4,18 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"liaison/sync/ledger"
 )
 
 // Metrics count what comes in. A nil *Metrics counts nothing.
 type Metrics struct {
-	hints   *prometheus.CounterVec
-	entries *prometheus.CounterVec
-	echoes  *prometheus.CounterVec
-	missed  *prometheus.CounterVec
+	hints     *prometheus.CounterVec
+	entries   *prometheus.CounterVec
+	echoes    *prometheus.CounterVec
+	conflicts *prometheus.CounterVec
+	stopped   *prometheus.CounterVec
+	missed    *prometheus.CounterVec
 }
 
 // NewMetrics registers the inbox's metrics.
@@ -27,14 +31,22 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}, []string{"system"}),
 		echoes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "liaison_inbound_echoes_total",
-			Help: "Reads of a ticket that brought nothing new, mostly echoes of the hub's own writes, by system.",
+			Help: "Fields that a read showed for the first time as the hub had written them, by system: echoes, each of which is counted once.",
+		}, []string{"system"}),
+		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "liaison_inbound_conflicts_total",
+			Help: "Fields that both sides had changed, differently, by system.",
+		}, []string{"system"}),
+		stopped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "liaison_inbound_stopped_total",
+			Help: "Fields that went to and fro once too often and were stopped until a person frees them, by system.",
 		}, []string{"system"}),
 		missed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "liaison_inbound_restored_total",
 			Help: "Ledger entries of changes that only a poll brought although the vendor's webhooks are let in, by system: missed webhooks.",
 		}, []string{"system"}),
 	}
-	r.MustRegister(m.hints, m.entries, m.echoes, m.missed)
+	r.MustRegister(m.hints, m.entries, m.echoes, m.conflicts, m.stopped, m.missed)
 	return m
 }
 
@@ -50,12 +62,12 @@ func (m *Metrics) restored(system string, entries int) {
 	}
 }
 
-func (m *Metrics) pulled(system string, entries int) {
-	switch {
-	case m == nil:
-	case entries == 0:
-		m.echoes.WithLabelValues(system).Inc()
-	default:
-		m.entries.WithLabelValues(system).Add(float64(entries))
+func (m *Metrics) pulled(system string, taken ledger.Taken) {
+	if m == nil {
+		return
 	}
+	m.entries.WithLabelValues(system).Add(float64(taken.Entries))
+	m.echoes.WithLabelValues(system).Add(float64(taken.Echoes))
+	m.conflicts.WithLabelValues(system).Add(float64(taken.Conflicts))
+	m.stopped.WithLabelValues(system).Add(float64(taken.Stopped))
 }

@@ -141,7 +141,7 @@ func (m *Mender) replay(ctx context.Context, named db.LockRowParams, by string) 
 
 // again makes the rows that take the place of one that is over.
 func (m *Mender) again(ctx context.Context, q *db.Queries, row db.LockRowRow, by string, out *Replayed, at time.Time) error {
-	c := callOf(incident.SystemID(row.SystemID), replay, nil, row.ContentType)
+	c := callOf(ctx, incident.SystemID(row.SystemID), replay, nil, row.ContentType, at)
 	c.id, c.repeats = row.CallID, uuid.NullUUID{UUID: row.ID, Valid: true}
 	c.body = []byte{} // it stands in the row that is replayed
 	copy(c.digest[:], row.Digest)
@@ -156,7 +156,7 @@ func (m *Mender) again(ctx context.Context, q *db.Queries, row db.LockRowRow, by
 	}
 	made := kept{state: waiting, reason: "replayed by " + by}
 	c.id = "" // remembered with the first call
-	if err := c.insert(ctx, q, &made, db.FindRepeatsRow{}, at); err != nil {
+	if err := c.insert(ctx, q, &made, db.FindRepeatsRow{}); err != nil {
 		return err
 	}
 	out.As = made.rows

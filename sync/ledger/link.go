@@ -21,8 +21,8 @@ type Link struct {
 	RemoteVersion string
 	RemoteState   string // the vendor's words for people, such as "In Progress"
 	Base          Base
-	Parked        map[incident.Field]string // fields that do not travel, with the reason
-	Standing      map[incident.Field]merge.Standing
+	Parked        map[incident.Field]string         // fields that do not travel, with the reason
+	Standing      map[incident.Field]merge.Standing // how fields have fared: what the bounce breaker counts, and what is held
 	JournalMark   connectors.Mark
 	Gone          connectors.Gone
 	LastSyncedAt  time.Time // zero before the first successful exchange

@@ -31,13 +31,13 @@ type Settlement struct {
 	Ticket      *connectors.Ticket // the ticket as it stands now, nil when it was not read
 	RemoteState string             // its state in the vendor's words for people, with Ticket
 	Agreed      map[incident.Field]merge.Base
-	Parked      map[incident.Field]string // fields that now wait for a person
-	Freed       []incident.Field          // parked fields that travel again; what was agreed on does so anyway
-	Standing    map[incident.Field]merge.Standing
-	Mapping     string                  // the version of the mapping that translated it
-	Copy        string                  // the vendor's id of the comment that was delivered
-	Duplicates  []connectors.ExternalID // further tickets found under the same correlation id: told, and closed by the same lane
-	Closed      connectors.ExternalID   // the further ticket that this delivery closed
+	Parked      map[incident.Field]string         // fields that now wait for a person
+	Freed       []incident.Field                  // parked fields that travel again; what was agreed on does so anyway
+	Standing    map[incident.Field]merge.Standing // how the fields that it was about fare now
+	Mapping     string                            // the version of the mapping that translated it
+	Copy        string                            // the vendor's id of the comment that was delivered
+	Duplicates  []connectors.ExternalID           // further tickets found under the same correlation id: told, and closed by the same lane
+	Closed      connectors.ExternalID             // the further ticket that this delivery closed
 }
 
 // settling is a settlement on its way into the store.

@@ -332,7 +332,10 @@ type link struct {
 	hub     incident.Values
 	base    map[incident.Field]merge.Base
 	parked  map[incident.Field]string
+	ruling  func(incident.Field) mapping.Ruling
+	stands  map[incident.Field]merge.Standing
 	waiting []incident.Values // deliveries, in order
+	open    map[incident.Field]merge.Conflict
 	writes  int
 	lost    []string // conflicts' losers, for the final account
 }
@@ -347,6 +350,9 @@ func (l *link) edit(values incident.Values) {
 func (l *link) deliver() {
 	values := l.waiting[0]
 	l.waiting = l.waiting[1:]
+	for f := range l.open {
+		delete(values, f) // a person has yet to decide
+	}
 	w := l.m.Write(values, l.hub)
 	if words := w.Fields(); len(words) > 0 {
 		l.writes++
@@ -368,7 +374,7 @@ func (l *link) settle(agreed map[incident.Field]merge.Base, parked ...map[incide
 
 // poll reads the ticket and merges it.
 func (l *link) poll() merge.Outcome {
-	out := merge.Merge(merge.Input{Base: l.base, Hub: l.hub, Remote: l.m.Read(l.v.fields), Ruling: l.m.Ruling, ParkedNow: l.parked, Pending: l.pending})
+	out := merge.Merge(merge.Input{Base: l.base, Hub: l.hub, Remote: l.m.Read(l.v.fields), Ruling: l.ruling, ParkedNow: l.parked, Pending: l.pending, Standing: l.stands, Undecided: l.open, SetAt: l.never})
 	maps.Copy(l.hub, out.Take)
 	for f := range out.Take {
 		for _, values := range l.waiting {
@@ -377,8 +383,16 @@ func (l *link) poll() merge.Outcome {
 	}
 	maps.Copy(l.base, out.Agreed)
 	l.parked = out.Parked
+	l.stands = out.Standing
 	for _, c := range out.Conflicts {
+		if c.Winner == "" {
+			l.open[c.Field] = c
+			continue
+		}
 		l.lost = append(l.lost, string(c.Field)+"="+c.Loser())
+	}
+	for _, f := range out.Settled {
+		delete(l.open, f)
 	}
 	if len(out.Push) > 0 {
 		values := incident.Values{}
@@ -390,12 +404,32 @@ func (l *link) poll() merge.Outcome {
 	return out
 }
 
+func (l *link) never(incident.Field) time.Time { return time.Time{} }
+
+// decide is a person picking a side in every conflict that waits, as the ledger carries it out.
+func (l *link) decide(t *rapid.T) {
+	for _, f := range slices.Sorted(maps.Keys(l.open)) {
+		delete(l.parked, f)
+		merge.Keep(l.stands, f, l.stands[f].Free())
+		if rapid.Bool().Draw(t, "the hub's "+string(f)) {
+			l.waiting = append(l.waiting, incident.Values{f: l.hub[f]})
+		} else {
+			l.hub[f] = l.open[f].Remote
+			l.base[f] = merge.Base{Hub: l.hub[f], Vendor: l.base[f].Vendor}
+		}
+		delete(l.open, f)
+	}
+}
+
 func (l *link) pending(f incident.Field) bool {
 	return slices.ContainsFunc(l.waiting, func(v incident.Values) bool { _, waits := v[f]; return waits })
 }
 
 func newLink(t *rapid.T, m *mapping.Mapping) *link {
-	l := &link{m: m, v: serviceNow(), hub: incident.Values{}, base: map[incident.Field]merge.Base{}, parked: map[incident.Field]string{}}
+	l := &link{
+		m: m, v: serviceNow(), hub: incident.Values{}, base: map[incident.Field]merge.Base{}, parked: map[incident.Field]string{},
+		ruling: m.Ruling, stands: map[incident.Field]merge.Standing{}, open: map[incident.Field]merge.Conflict{},
+	}
 	if m.Vendor() != "ServiceNow" {
 		l.v = requestTracker()
 	}
@@ -430,6 +464,13 @@ func TestEchoFree(t *testing.T) {
 func TestConverges(t *testing.T) {
 	eachVendor(t, func(t *rapid.T, m *mapping.Mapping) {
 		l := newLink(t, m)
+		if rapid.Bool().Draw(t, "policies of its own") {
+			rulings := map[incident.Field]mapping.Ruling{}
+			for _, f := range incident.Fields() {
+				rulings[f] = anyRuling(t, f)
+			}
+			l.ruling = func(f incident.Field) mapping.Ruling { return rulings[f] }
+		}
 		markup := rapid.SampledFrom([]string{"plain", "<b>bold</b> and more than twenty letters", "x", "y "})
 		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			switch rapid.SampledFrom([]string{"hub", "vendor", "deliver", "poll"}).Draw(t, "step") {
@@ -458,11 +499,14 @@ func TestConverges(t *testing.T) {
 				l.poll()
 			}
 		}
-		for range 6 { // silence: what still travels arrives
+		for round := range 8 { // silence: what still travels arrives
 			for len(l.waiting) > 0 {
 				l.deliver()
 			}
 			l.poll()
+			if round == 3 {
+				l.decide(t)
+			}
 		}
 		for len(l.waiting) > 0 {
 			l.deliver()
@@ -497,4 +541,64 @@ func TestConverges(t *testing.T) {
 
 func isText(f incident.Field) bool {
 	return f == incident.FieldTitle || f == incident.FieldResolution
+}
+
+// Two pieces of news about different fields come to the same in whichever order they are read, and read at once.
+func TestArrivalsCommute(t *testing.T) {
+	eachVendor(t, func(t *rapid.T, m *mapping.Mapping) {
+		in := anyInput(t, m)
+		then := anyTicket(t, m, "later")
+		fields := slices.Sorted(maps.Keys(in.Remote.Words))
+		if len(fields) < 2 {
+			return
+		}
+		one := rapid.SampledFrom(fields).Draw(t, "one")
+		other := rapid.SampledFrom(fields).Draw(t, "other")
+		start := connectors.Fields{}
+		for _, words := range in.Remote.Words {
+			maps.Copy(start, words)
+		}
+		with := func(changed ...incident.Field) mapping.Reading {
+			now := maps.Clone(start)
+			for _, f := range changed {
+				if words, read := m.WordsOf(f, then); read {
+					maps.Copy(now, words)
+				}
+			}
+			return m.Read(now)
+		}
+		in.Bounce = mapping.Bounce{} // what is counted depends on how often somebody looks
+		come := func(readings ...mapping.Reading) (end merge.Input, lost []string) {
+			end = in
+			end.Remote = with()
+			end = after(end, merge.Merge(end))
+			for _, r := range readings {
+				end.Remote = r
+				out := merge.Merge(end)
+				for _, c := range out.Conflicts {
+					lost = append(lost, fmt.Sprint(c.Field, c.Winner, c.Loser()))
+				}
+				end = after(end, out)
+			}
+			slices.Sort(lost)
+			return end, lost
+		}
+		first, lostFirst := come(with(one), with(one, other))
+		second, lostSecond := come(with(other), with(one, other))
+		both, lostBoth := come(with(one, other))
+		for name, end := range map[string]merge.Input{"the other order": second, "both at once": both} {
+			if diff := cmp.Diff(first.Hub, end.Hub); diff != "" {
+				t.Fatalf("%s: the hub (-first +other):\n%s", name, diff)
+			}
+			if diff := cmp.Diff(first.Base, end.Base); diff != "" {
+				t.Fatalf("%s: the base (-first +other):\n%s", name, diff)
+			}
+			if diff := cmp.Diff(first.ParkedNow, end.ParkedNow, cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("%s: parked (-first +other):\n%s", name, diff)
+			}
+		}
+		if !slices.Equal(lostFirst, lostSecond) || !slices.Equal(lostFirst, lostBoth) {
+			t.Fatalf("conflicts: %v, %v, %v", lostFirst, lostSecond, lostBoth)
+		}
+	})
 }

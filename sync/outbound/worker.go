@@ -130,13 +130,12 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-crew.done:
 		case <-tick.C:
 		}
-		for more := true; more; { // one look answers all that has rung
+		for range 3 { // one look answers all that has rung
 			select {
 			case <-w.opts.Wake:
 			case <-crew.done:
 			case <-tick.C:
 			default:
-				more = false
 			}
 		}
 	}

@@ -192,7 +192,9 @@ func TestDriftIsFoundAndMended(t *testing.T) {
 			p.Sim.ForgetCalls()
 
 			report, drift := compared(t, p, false)
-			if n := slices.IndexFunc(drift, func(d reconcile.Drift) bool { return d.What == c.what && strings.Contains(d.Vendor, c.vendor) && (c.vendor != "" || d.Vendor == "") }); n < 0 {
+			if n := slices.IndexFunc(drift, func(d reconcile.Drift) bool {
+				return d.What == c.what && strings.Contains(d.Vendor, c.vendor) && (c.vendor != "" || d.Vendor == "")
+			}); n < 0 {
 				t.Fatalf("%s was not found: %+v", c.what, drift)
 			}
 			if report.Drifted != len(drift) || report.Mended != 0 || writes(p) != 0 || pair.Scan[int](p, `SELECT count(*) FROM ledger_entry`) != entries {
@@ -203,7 +205,9 @@ func TestDriftIsFoundAndMended(t *testing.T) {
 			}
 
 			report, drift = compared(t, p, true)
-			n := slices.IndexFunc(drift, func(d reconcile.Drift) bool { return d.What == c.what && strings.Contains(d.Vendor, c.vendor) && (c.vendor != "" || d.Vendor == "") })
+			n := slices.IndexFunc(drift, func(d reconcile.Drift) bool {
+				return d.What == c.what && strings.Contains(d.Vendor, c.vendor) && (c.vendor != "" || d.Vendor == "")
+			})
 			if n < 0 || drift[n].Mended != c.mended {
 				t.Fatalf("mending: %+v", drift)
 			}

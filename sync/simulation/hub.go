@@ -116,6 +116,7 @@ func (h *hub) gate(ctx context.Context, m memstore.Moment, statement, on string)
 	case memstore.Begin:
 		d := w.dice.occasion(h.name, statement, on)
 		if err := w.clock.sleep(ctx, d.between("begin", 100*time.Microsecond, 2*time.Millisecond)); err != nil {
+			_ = w.clock.sleep(context.Background(), d.between("hung up", time.Microsecond, 200*time.Microsecond))
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 		if _, err := h.pass(d, "before", statement, on); err != nil {

@@ -123,7 +123,7 @@ func call[T any](ctx context.Context, p *port, op, on string, write bool, do fun
 	case timedOut:
 		text, kind, wait = "timed out", connectors.Unknown, callTimeout
 	case late:
-		there = callTimeout + d.between("late", 0, max(v.latest, 1))
+		there = callTimeout + d.between("late", time.Millisecond, v.latest+10*time.Millisecond)
 		a.late = true
 		text, kind, wait = "timed out", connectors.Unknown, callTimeout
 	case vanished:
@@ -135,6 +135,8 @@ func call[T any](ctx context.Context, p *port, op, on string, write bool, do fun
 	err = w.clock.sleep(ctx, wait)
 	leave()
 	if err != nil {
+		// Many calls end at once when their callers do.
+		_ = w.clock.sleep(context.Background(), d.between("hung up", time.Microsecond, 200*time.Microsecond))
 		return none, lost(connectors.Unknown, "the caller hung up")
 	}
 	if _, err := p.hub.pass(d, "after", name, on); err != nil {

@@ -15,6 +15,7 @@ var (
 	runs  = flag.Int("runs", 300, "how many seeds TestSimulation tries")
 	first = flag.Uint64("first", 1, "the first of them")
 	seed  = flag.Uint64("seed", 0, "the only seed to try; its whole history is printed")
+	stop  = flag.Uint64("stop", 5, "after how many broken seeds to stop")
 	side  = flag.Int("side", 2, "how many seeds are tried side by side")
 )
 
@@ -45,7 +46,7 @@ func TestSimulation(t *testing.T) {
 	for n := range *side {
 		t.Run(fmt.Sprintf("side %d", n+1), func(t *testing.T) {
 			t.Parallel()
-			for failed.Load() < 5 {
+			for failed.Load() < *stop {
 				s := next.Add(1) - 1
 				if s >= *first+uint64(*runs) { //nolint:gosec // not negative
 					return
@@ -99,22 +100,30 @@ func (w *world) ticketsOf(link string) string {
 	return link
 }
 
-// TestTheSameSeedGivesTheSameHistory tries seeds twice.
+// TestTheSameSeedGivesTheSameHistory tries seeds twice. When a process that was stopped goes on, everything in it wants to
+// run at the same instant, and goroutines that wait for nothing come in any order: from there on histories may differ.
 func TestTheSameSeedGivesTheSameHistory(t *testing.T) {
 	t.Parallel()
 	for s := *first; s < *first+uint64(*runs/3); s++ { //nolint:gosec // not negative
 		p := newPlan(s)
+		p.verbose = true
 		one, two := once(t, p).world.trace, once(t, p).world.trace
 		if one.hash() == two.hash() {
 			continue
 		}
-		a, b := strings.Split(one.about(), "\n"), strings.Split(two.about(), "\n")
+		firstPart := func(t *trace) []string {
+			before, _, _ := strings.Cut(t.about(), "goes on")
+			return strings.Split(before, "\n")
+		}
+		a, b := firstPart(one), firstPart(two)
+		if len(a) < len(b) {
+			a, b = b, a
+		}
 		for n := range a {
 			if n >= len(b) || a[n] != b[n] {
 				t.Errorf("seed %d: line %d of the history is\n%s\nthe first time and, the second time,\n%s", s, n, strings.Join(a[max(n-3, 0):min(n+3, len(a))], "\n"), strings.Join(b[max(n-3, 0):min(n+3, len(b))], "\n"))
 				break
 			}
 		}
-		return
 	}
 }

@@ -26,9 +26,15 @@ type line struct {
 func (t *trace) add(who, format string, args ...any) {
 	l := line{at: t.clock.since(), who: who, text: fmt.Sprintf(format, args...)}
 	t.mu.Lock()
-	t.lines = append(t.lines, l)
-	t.mu.Unlock()
+	defer t.mu.Unlock()
+	at := len(t.lines)
+	for at > 0 && t.lines[at-1].at == l.at && t.lines[at-1].key() > l.key() {
+		at-- // of what happens in the same instant nothing comes first
+	}
+	t.lines = slices.Insert(t.lines, at, l)
 }
+
+func (l line) key() string { return l.who + l.text }
 
 // String returns the lines whose text holds one of the words, all without words.
 func (t *trace) about(words ...string) string {

@@ -256,7 +256,7 @@ func TestInbox(t *testing.T) {
 		}
 	}
 	const parked, done, foreign = "01900000-0000-7000-8000-00000000000a", "01900000-0000-7000-8000-00000000000b", "01900000-0000-7000-8000-00000000000c"
-	add(parked, "snow", "PARKED", `{"sys_id": 7, "password": "hunter2"}`, "the body names no ticket")
+	add(parked, "snow", "PARKED", `{"hello": 7, "password": "hunter2"}`, "the body names no ticket")
 	add(done, "snow", "DONE", `{}`, "", bare(t, link))
 	add(foreign, "hidden", "PARKED", `{}`, "x")
 
@@ -272,7 +272,7 @@ func TestInbox(t *testing.T) {
 		t.Errorf("another desk sees %v", got)
 	}
 	mine := rows(root, map[string]any{"states": []string{"PARKED"}, "systems": []string{"snow"}})
-	if len(mine) != 1 || text(t, mine[0], "body") != `{"sys_id": 7, "password": "[redacted]"}` {
+	if len(mine) != 1 || text(t, mine[0], "body") != `{"hello": 7, "password": "[redacted]"}` {
 		t.Errorf("an administrator sees %v", mine)
 	}
 	for name, filter := range map[string]map[string]any{"ticket": {"ticket": "INC0010001"}, "link": {"link": link}} {

@@ -193,7 +193,11 @@ func newWorld(t *testing.T, change ...func(*graph.Deps)) *world {
 		c(&deps)
 	}
 	w.handler = graph.NewHandler(deps)
-	t.Cleanup(func() { if t.Failed() { t.Log("LOGS", w.logs.String()) } })
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("LOGS", w.logs.String())
+		}
+	})
 	server := httptest.NewServer(w.handler)
 	w.url, w.client = server.URL, server.Client()
 	t.Cleanup(func() {

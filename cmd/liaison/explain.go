@@ -279,7 +279,11 @@ func (o *operator) tell(s *story) {
 		if t.Ticket != "" {
 			name += ", ticket " + t.Ticket
 		}
-		o.say("%s: %s.", name, statusText(t.Status))
+		status := statusText(t.Status)
+		if t.Status == ledger.Opening && t.Delivery == nil {
+			status = "no ticket"
+		}
+		o.say("%s: %s.", name, status)
 		for _, why := range t.Why {
 			o.say("  %s", why)
 		}

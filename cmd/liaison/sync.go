@@ -195,6 +195,9 @@ func (c deadFilter) run(e *env, verb string, one func(*operator) one, all func(*
 		} else {
 			done, err = c.named(one(o))
 		}
+		if err != nil && len(done) == 0 {
+			return err
+		}
 		out := []mended{}
 		for _, d := range done {
 			out = append(out, mended{d.ID, d.State})

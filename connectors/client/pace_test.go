@@ -96,7 +96,7 @@ func TestR9OutageCost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		// All wait through the outage; a part of them is enough to see how they drain.
-		const waiting, drained, perSecond, failures = 50_000, 12_000, 40, 10
+		const waiting, drained, perSecond, failures = 50_000, 3_000, 40, 10
 		began := time.Now()
 		heals := began.Add(time.Hour)
 		w := &wire{answer: func(*http.Request) (int, http.Header, time.Duration) {
@@ -404,7 +404,7 @@ func newPause(rng *rand.Rand) pauseCase {
 		status:  []int{429, 429, 503}[rng.IntN(3)],
 		seconds: 1 + rng.IntN(1200),
 		latency: time.Duration(rng.IntN(3000)) * time.Millisecond,
-		pause:   time.Duration(1+rng.IntN(30)) * time.Second,
+		pause:   time.Duration(5+rng.IntN(60)) * time.Second,
 		dated:   rng.IntN(4) > 0,
 	}
 	if c.dated { // without it nobody can know how wrong the clock is
@@ -476,7 +476,7 @@ func TestPauseWithoutATime(t *testing.T) {
 			if e := asError(t, err); e.Kind != connectors.RateLimited {
 				t.Fatal(err)
 			}
-			pass(t.Context(), 100*time.Millisecond)
+			pass(t.Context(), time.Second)
 		}
 		// 1, 2, 4 ... 32 s, then each minute.
 		if n := len(w.arrived()); n < 12 || n > 17 {

@@ -35,3 +35,10 @@ func TestR15DroppedWebhooks(t *testing.T) {
 		rate: 15, poll: 10 * time.Second, deaf: true, skew: true,
 	}))
 }
+
+// R15, second half: comparing all tickets with their vendors writes nothing when nothing differs. Each run above ends with
+// the same comparison; this one is for its size.
+func TestR15Reconcile(t *testing.T) {
+	t.Parallel()
+	run(t, seeded(t, plan{name: "TestR15Reconcile", incidents: *compareFlag, serviceNows: 2, rate: 1000, poll: 10 * time.Second}))
+}

@@ -8,6 +8,7 @@
 //   - TestChaos: all faults at once, and hubs and PostgreSQL killed at random moments (RELIABILITY.md R1 to R4, R7, L1).
 //   - TestR5Partition: a vendor out of reach while both sides go on, some of it on the same fields.
 //   - TestR15DroppedWebhooks: no webhook arrives, and the poll finds everything.
+//   - TestR15Reconcile: comparing many tickets with their vendors writes nothing.
 //
 // What is decided at random comes from one seed, which each run prints; -chaos.seed repeats it, as far as processes that
 // run side by side allow. A failure names the seed, the incident and its tickets, and shows what both sides recorded.

@@ -28,6 +28,7 @@ var (
 	partChanges  = flag.Int("chaos.partchanges", 160, "TestR5Partition: changes of both sides together; the full run has 2000")
 	droppedFlag  = flag.Int("chaos.dropped", 100, "TestR15DroppedWebhooks: webhooks that never come; the full run has 1000")
 	faultsFlag   = flag.Bool("chaos.faults", true, "TestChaos: the fault mix and trouble on the wires; false to look for what fails without")
+	compareFlag  = flag.Int("chaos.compared", 200, "TestR15Reconcile: tickets to compare; the full run has 100000")
 	lagFlag      = flag.Bool("chaos.lagcomments", false, "TestChaos: agents also write messages where the journal lags behind the tickets")
 	convergeFlag = flag.Duration("chaos.converge", time.Minute, "how long after the last fault both sides may differ")
 	keepFlag     = flag.Bool("chaos.keep", false, "keep the run's folder with the hubs' logs")

@@ -67,6 +67,7 @@ func (w *world) report() {
 	}
 	line("ledger", "%d entries, %d of them conflicts", entries, w.conflicts)
 	line("both sides equal", "%.1f s after the last fault; %d writes after that", w.converged.Seconds(), w.quiet)
+	line("liaison sync reconcile", "%d links by %d requests", w.compared, w.requests)
 	line("the last to come", "%.300s", strings.Join(head(w.last), "; "))
 	for _, p := range properties {
 		n := 0

@@ -61,6 +61,8 @@ type world struct {
 	theirs          map[*vendor]map[string]*ticket
 	received, lives int
 	conflicts       int
+	compared        int // links, by liaison sync reconcile
+	requests        int // that it made
 }
 
 // note keeps what was done, for the report of a failure.

@@ -185,7 +185,9 @@ func (w *world) write(ctx context.Context) error {
 	}
 	looking, enough := context.WithCancel(ctx)
 	defer enough()
-	go w.lookForTickets(looking)
+	if w.plan.changes > 0 {
+		go w.lookForTickets(looking)
+	}
 	<-first
 	if w.plan.partition > 0 {
 		if err := w.partition(ctx); err != nil {
@@ -196,7 +198,7 @@ func (w *world) write(ctx context.Context) error {
 		return w.side(pace, w.plan.random(4), some, func(i *incident, random *rand.Rand) { w.hubChange(ctx, i, random) })
 	})
 	group.Go(func() error {
-		for !enoughOpen() && ctx.Err() == nil { // else the first few tickets would get all the changes
+		for w.plan.changes > 0 && !enoughOpen() && ctx.Err() == nil { // else the first few tickets would get all the changes
 			<-time.After(100 * time.Millisecond)
 		}
 		return w.side(pace, w.plan.random(5), atVendor, func(i *incident, random *rand.Rand) { w.vendorChange(ctx, i, random) })

@@ -35,7 +35,7 @@ func TestP7DatabaseClockIsOff(t *testing.T) {
 			h := run(t, server.URL())
 			live := h.follow()
 			l := h.load(4)
-			for range 5 {
+			for range 20 {
 				l.writesAgain(5 * time.Second)
 			}
 			l.kept(server.SuperuserURL("liaison"))

@@ -146,6 +146,7 @@ systems:
     timeout: 12s
     concurrency: 2
     rate: 2.5
+    silence_after: 8h
     mapping: own.yaml
     settings: {assignment_group: Service Desk, page_size: 100, active: true}
   - key: snow2
@@ -216,7 +217,7 @@ func TestEverySettingIsReadAndRoundTrips(t *testing.T) {
 			Secret: FromEnv("HOOK"), PreviousSecret: FromEnv("PASSWORD"), Header: "X-Signature", Signature: SignatureHMACSHA256, TimestampHeader: "X-Time", IDHeader: "X-Call",
 		},
 		Poll:    Poll{Interval: 45 * time.Second, Overlap: 3 * time.Minute}, SettleWindow: 10 * time.Minute, Timeout: 12 * time.Second,
-		Concurrency: 2, Rate: 2.5, Mapping: filepath.Join(dir, "own.yaml"),
+		Concurrency: 2, Rate: 2.5, SilenceAfter: 8 * time.Hour, Mapping: filepath.Join(dir, "own.yaml"),
 		Settings: map[string]string{"assignment_group": "Service Desk", "page_size": "100", "active": "true"},
 	}
 	if diff := cmp.Diff(want, cfg.Systems[0]); diff != "" {

@@ -71,7 +71,7 @@ func grounded(h ledger.Health, now time.Time) []string {
 		out = append(out, sentence(fmt.Sprintf("%s to be acted upon, the oldest for %s", counted(h.InboxNow, "call or finding waits", "calls and findings wait"), pulse.Span(now.Sub(h.OldestUnread)))))
 	}
 	if h.Echoes+h.Restored+h.Retries > 0 {
-		out = append(out, sentence(fmt.Sprintf("So far %s found only what was known, %s by a poll alone, and %s again", counted(h.Echoes, "read", "reads"),
+		out = append(out, sentence(fmt.Sprintf("So far %s recognised as the hub's own, %s by a poll alone, and %s again", counted(h.Echoes, "value that came back was", "values that came back were"),
 			counted(h.Restored, "change was noticed", "changes were noticed"), counted(h.Retries, "exchange was made", "exchanges were made"))))
 	}
 	return out

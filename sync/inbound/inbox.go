@@ -404,7 +404,7 @@ func (r *Reader) pull(ctx context.Context, link ledger.Link, tries int) verdict 
 		return r.again(ctx, errors.Join(err, errors.New("the link has changed meanwhile")), tries)
 	}
 	taken, err := pull.Pull(ctx, r.ledger, r.system, lease, links[n])
-	r.opts.Pulse.Pulled(links[n], "", taken.Entries, err)
+	r.opts.Pulse.Pulled(links[n], taken, err)
 	if err != nil {
 		v := r.again(ctx, err, tries)
 		v.link = link

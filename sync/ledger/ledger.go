@@ -44,8 +44,11 @@ type Ledger struct {
 
 // New returns the ledger in a database. now gives the time of everything but leases.
 func New(d *postgres.DB, bell Bell, now func() time.Time) *Ledger {
-	return Over(rows{d}, bell, now)
+	return Over(Rows(d), bell, now)
 }
+
+// Rows returns the store of record.
+func Rows(d *postgres.DB) Store { return rows{d} }
 
 // Over returns the ledger in a store.
 func Over(s Store, bell Bell, now func() time.Time) *Ledger {

@@ -90,8 +90,13 @@ func Inbox(f InboxFilter, page Page[Place], answer *[]InboxRow) Question {
 	}
 	ask := (*db.Queries).InboxNewest
 	if page.Oldest {
-		ask = func(q *db.Queries, ctx context.Context, p db.InboxNewestParams) ([]db.Inbox, error) {
-			return q.InboxOldest(ctx, db.InboxOldestParams(p))
+		ask = func(q *db.Queries, ctx context.Context, p db.InboxNewestParams) ([]db.InboxNewestRow, error) {
+			rows, err := q.InboxOldest(ctx, db.InboxOldestParams(p))
+			out := make([]db.InboxNewestRow, len(rows))
+			for n, r := range rows {
+				out[n] = db.InboxNewestRow(r)
+			}
+			return out, err
 		}
 	}
 	return many(ask, p, inboxOf, func(found []InboxRow) { *answer = found })
@@ -99,10 +104,11 @@ func Inbox(f InboxFilter, page Page[Place], answer *[]InboxRow) Question {
 
 // InboxByID asks for rows of the inbox by id, in no particular order.
 func InboxByID(ids []uuid.UUID, answer *[]InboxRow) Question {
-	return many((*db.Queries).InboxByID, slices.Clone(ids), inboxOf, func(found []InboxRow) { *answer = found })
+	each := func(r db.InboxByIDRow) (InboxRow, error) { return inboxOf(db.InboxNewestRow(r)) }
+	return many((*db.Queries).InboxByID, slices.Clone(ids), each, func(found []InboxRow) { *answer = found })
 }
 
-func inboxOf(r db.Inbox) (InboxRow, error) {
+func inboxOf(r db.InboxNewestRow) (InboxRow, error) {
 	out := InboxRow{
 		ID: r.ID, System: incident.SystemID(r.SystemID), Source: InboxSource(r.Source), State: InboxState(r.State), Reason: r.Reason, CallID: r.CallID,
 		DuplicateOf: r.DuplicateOf.UUID, Link: incident.LinkID{UUID: r.LinkID.UUID}, ExternalID: r.ExternalID, Number: r.Number, Body: r.Body,

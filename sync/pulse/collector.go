@@ -93,7 +93,7 @@ var metrics = []metric{
 	gauge("liaison_sync_conflicts", "Conflicts that wait for a decision.", count(func(h ledger.Health) int64 { return h.Conflicts })),
 	gauge("liaison_sync_drift", "Differences that the last comparison found and did not mend.", count(func(h ledger.Health) int64 { return h.Drift })),
 	counter("liaison_sync_retries_total", "Exchanges that had to be made again.", func(h ledger.Health) int64 { return h.Retries }),
-	counter("liaison_sync_echoes_total", "Reads that found nothing but what the hub had written or knew.", func(h ledger.Health) int64 { return h.Echoes }),
+	counter("liaison_sync_echoes_total", "Fields that came back from the vendor as the hub had written them, each counted once.", func(h ledger.Health) int64 { return h.Echoes }),
 	counter("liaison_sync_restored_total", "Changes that only a poll brought although the vendor should have called.", func(h ledger.Health) int64 { return h.Restored }),
 }
 

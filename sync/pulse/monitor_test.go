@@ -136,8 +136,8 @@ func TestNotesReachTheTable(t *testing.T) {
 	p := m.Of("snow")
 	p.Exchanged(exchange, delivered)
 	p.Polled(2, nil)
-	p.Pulled(exchange.Link, "", 1, nil)
-	p.Pulled(exchange.Link, "", 0, nil)
+	p.Pulled(exchange.Link, ledger.Taken{Entries: 1}, nil)
+	p.Pulled(exchange.Link, ledger.Taken{Echoes: 1}, nil)
 	p.Hooked(1, "")
 	p.Restored(3)
 	b.step(m)
@@ -184,8 +184,8 @@ func TestWhatIsNoFailureOfTheSystem(t *testing.T) {
 	p.Exchanged(exchange, ledger.Settlement{State: ledger.StatePending, ErrorKind: connectors.RateLimited.String(), Error: "slower"})
 	p.Exchanged(exchange, ledger.Settlement{State: ledger.StateDelivered}) // nothing had to be said
 	p.Polled(0, errors.New("the database is away"))
-	p.Pulled(exchange.Link, "", 0, errors.New("the database is away"))
-	p.Pulled(exchange.Link, "", 0, &connectors.Error{Op: "servicenow.Read", Kind: connectors.NotFound})
+	p.Pulled(exchange.Link, ledger.Taken{}, errors.New("the database is away"))
+	p.Pulled(exchange.Link, ledger.Taken{}, &connectors.Error{Op: "servicenow.Read", Kind: connectors.NotFound})
 	b.step(m)
 	h := b.health()
 	if !h.FailedAt.IsZero() || !h.SendFailedAt.IsZero() || !h.PollFailedAt.IsZero() || !h.ReadFailedAt.IsZero() || !h.SentAt.IsZero() || !h.ReadAt.IsZero() {
@@ -262,7 +262,7 @@ func TestNilPulse(t *testing.T) {
 	p.Begun(exchange)
 	p.Exchanged(exchange, delivered)
 	p.Polled(1, nil)
-	p.Pulled(exchange.Link, "", 1, nil)
+	p.Pulled(exchange.Link, ledger.Taken{Entries: 1}, nil)
 	p.Hooked(1, "")
 	p.Restored(1)
 	var m *pulse.Monitor

@@ -144,9 +144,8 @@ func (p *Pulse) Polled(changed int, err error) {
 	p.tell(PollFailed, ledger.Link{}, incident.DeliveryID{}, "", p.system.Name+" could not be asked for news", text)
 }
 
-// Pulled takes down that a ticket was read and taken in: how many entries that made, none being an echo of our own writes
-// or old news.
-func (p *Pulse) Pulled(link ledger.Link, number string, entries int, err error) {
+// Pulled takes down that a link's ticket was read and what came of it: entries, echoes of our own writes, or nothing new.
+func (p *Pulse) Pulled(link ledger.Link, taken ledger.Taken, err error) {
 	if p == nil {
 		return
 	}
@@ -155,11 +154,10 @@ func (p *Pulse) Pulled(link ledger.Link, number string, entries int, err error) 
 	case err == nil:
 		p.note(func(n *notes, at time.Time) {
 			n.read = at
-			if entries > 0 {
+			if taken.Entries > 0 {
 				n.news = at
-			} else {
-				n.echoes++
 			}
+			n.echoes += int64(taken.Echoes)
 		})
 	case vendor && systemic(kind):
 		p.note(func(n *notes, at time.Time) {
@@ -171,12 +169,12 @@ func (p *Pulse) Pulled(link ledger.Link, number string, entries int, err error) 
 		return
 	}
 	switch {
-	case err == nil && entries == 0:
-		p.tell(TicketRead, link, incident.DeliveryID{}, number, p.ticket(link)+" was read and holds nothing new", "")
+	case err == nil && taken.Entries == 0:
+		p.tell(TicketRead, link, incident.DeliveryID{}, "", p.ticket(link)+" was read and holds nothing new", "")
 	case err == nil:
-		p.tell(TicketRead, link, incident.DeliveryID{}, number, p.ticket(link)+" was read and brought "+plural(entries, "entry"), "")
+		p.tell(TicketRead, link, incident.DeliveryID{}, "", p.ticket(link)+" was read and brought "+plural(taken.Entries, "entry"), "")
 	case vendor:
-		p.tell(ReadFailed, link, incident.DeliveryID{}, number, p.ticket(link)+" could not be read", text)
+		p.tell(ReadFailed, link, incident.DeliveryID{}, "", p.ticket(link)+" could not be read", text)
 	}
 }
 

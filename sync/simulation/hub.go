@@ -106,7 +106,7 @@ func (h *hub) kill() {
 		return
 	}
 	h.stop()
-	h.world.restart(h.place)
+	h.world.killed(h)
 }
 
 // gate is the process's way to the store.
@@ -221,7 +221,7 @@ func (w *world) startHub(place, process int) *hub {
 	for _, v := range w.vendors {
 		s := &system.System{
 			ID: v.id, Key: v.key, Name: "Vendor " + v.key, Connector: &port{hub: h, vendor: v}, Mapping: v.words, Concurrency: w.plan.concurrency,
-			CallTimeout: callTimeout, SettleWindow: v.traits.SettleWindow, PollInterval: w.plan.poll / w.clock.scale,
+			CallTimeout: callTimeout / w.clock.scale, SettleWindow: v.traits.SettleWindow/w.clock.scale + w.slack, PollInterval: w.plan.poll / w.clock.scale,
 		}
 		doors = append(doors, inbound.Door{System: s, Header: "X-Secret", Secret: hookSecret})
 		jitter := func(what string) func(time.Duration) time.Duration {

@@ -43,7 +43,7 @@ func (p *person) insist(what string, ask func(ctx context.Context, d *desk.Desk,
 		d := w.dice.occasion(p.name, "ask", what)
 		if running := w.running(); len(running) > 0 {
 			h := running[d.pick("hub", len(running))]
-			ctx, cancel := context.WithTimeout(h.ctx, 10*time.Second/w.clock.scale)
+			ctx, cancel := context.WithTimeout(h.ctx, max(10*time.Second/w.clock.scale, 5*time.Second))
 			err := ask(ctx, h.desk, key)
 			cancel()
 			if refusal, ok := errors.AsType[*incident.Refusal](err); err == nil && !h.dead.Load() || ok && !h.dead.Load() {

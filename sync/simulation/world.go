@@ -78,9 +78,13 @@ type world struct {
 	vendors []*vendor
 	stores  stores
 
-	calm    atomic.Bool // no more faults
-	ended   atomic.Bool // no process is started any more
-	stirred atomic.Int64
+	calm  atomic.Bool // no more faults
+	ended atomic.Bool // no process is started any more
+
+	// together ends all leases. When it is set, processes only die all at once: a real database's clock is nobody's to
+	// move, so the lease of one that died cannot be told from another's.
+	together func()
+	slack    time.Duration // how late this machine may be with what the world does, added to settle windows
 
 	mu      sync.Mutex
 	hubs    []*hub // by place; nil while none runs there
@@ -244,15 +248,29 @@ func (w *world) start(place int) {
 	w.trace.add(h.name, "started")
 }
 
-// restart starts a new process after one was killed.
-func (w *world) restart(place int) {
-	d := w.dice.occasion("world", "restart", fmt.Sprint(place))
-	w.clock.after(d.between("restart", time.Second, 8*time.Second), func() { w.start(place) })
+// killed starts a new process after one was killed.
+func (w *world) killed(h *hub) {
+	d := w.dice.occasion("world", "restart", fmt.Sprint(h.place))
+	if w.together == nil {
+		w.clock.after(d.between("restart", time.Second, 8*time.Second), func() { w.start(h.place) })
+		return
+	}
+	// The power fails: every process dies, and when they start again their leases have ended.
+	for _, other := range w.running() {
+		if !other.dead.Swap(true) {
+			other.stop()
+		}
+	}
+	w.clock.after(d.between("restart", 20*time.Second, 30*time.Second), func() {
+		w.together()
+		for place := range w.plan.hubs {
+			w.start(place)
+		}
+	})
 }
 
 // call has a vendor tell of a change: mostly once and soon, sometimes twice, late, or never.
 func (w *world) call(v *vendor, ref connectors.Ref) {
-	w.stirred.Store(int64(w.clock.since()))
 	name := string(ref.ID) + "@" + ref.Version
 	d := w.dice.of("hook", name)
 	if d.chance("never", w.plan.lostHooks) && !w.calm.Load() || w.calm.Load() && w.plan.lostHooks == 1 {

@@ -59,7 +59,7 @@ func (h *Hub) check(ctx context.Context) postgres.Condition {
 		condition, err := h.db.Check(ctx)
 		switch {
 		case condition != postgres.Healthy && !h.unready.Swap(true):
-			h.log.WarnContext(ctx, "not ready: "+condition.String(), "state", condition, "error", err)
+			h.log.WarnContext(ctx, "not ready: "+condition.String(), "state", string(condition), "error", err)
 		case condition == postgres.Healthy && h.unready.Swap(false):
 			h.log.InfoContext(ctx, "ready again")
 		}

@@ -25,7 +25,11 @@ func slowCall(t *testing.T, sim *servicenowtest.Server, h *hub.Hub, conn *pgx.Co
 	id := ask(t, h, "sam", "", `mutation { reportIncident(input: {description: "Slow"}) { incident { id } } }`, "reportIncident", "incident", "id")
 	ask(t, h, "ada", "", fmt.Sprintf(`mutation { escalateIncident(input: {incidentId: %q, system: "snow"}) { link { id } } }`, id))
 	until(t, "the call is under way", func() bool {
-		return scan[bool](t, conn, `SELECT EXISTS (SELECT FROM lane WHERE sending_version IS NOT NULL)`) && len(sim.Calls()) > 0
+		left := 0
+		for _, f := range sim.Faults().Rules {
+			left += f.Next
+		}
+		return left == 0 && scan[bool](t, conn, `SELECT EXISTS (SELECT FROM lane WHERE sending_version IS NOT NULL)`)
 	})
 }
 

@@ -78,14 +78,16 @@ SELECT k.incident_id::uuid AS of_incident, k.version::bigint AS of_version, i.id
   SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@incidents::uuid[]) AS incident_id, unnest(@versions::bigint[]) AS version,
          unnest(@links::uuid[]) AS link_id, unnest(@traces::text[]) AS trace_id, unnest(@ats::timestamptz[]) AS at) AS k
 CROSS JOIN LATERAL (
-  SELECT inbox.* FROM inbox
+  SELECT inbox.id, inbox.received_at FROM inbox
   WHERE inbox.organisation_id = k.organisation_id AND inbox.link_id = k.link_id AND inbox.received_at <= k.at + interval '1 minute'
     AND split_part(inbox.trace, '-', 2) = k.trace_id AND k.trace_id <> ''
   ORDER BY inbox.received_at DESC LIMIT 1) AS i;
 
 -- name: InboxNewest :many
 -- A page of what came in.
-SELECT inbox.* FROM inbox
+SELECT inbox.id, inbox.system_id, inbox.source, inbox.call_id, inbox.organisation_id, inbox.link_id, inbox.external_id, inbox.number, inbox.body, inbox.content_type, inbox.state,
+  inbox.duplicate_of, inbox.reason, inbox.entries, inbox.attempts, inbox.due_at, inbox.received_at, inbox.settled_at, inbox.trace
+FROM inbox
 WHERE (inbox.received_at, inbox.id) < (@below_at::timestamptz, @below_id::uuid) AND (inbox.received_at, inbox.id) > (@above_at::timestamptz, @above_id::uuid)
   AND inbox.system_id = ANY (@systems::bigint[])
   AND (cardinality(@states::text[]) = 0 OR inbox.state = ANY (@states::text[]))
@@ -96,7 +98,9 @@ ORDER BY inbox.received_at DESC, inbox.id DESC LIMIT @max_rows;
 
 -- name: InboxOldest :many
 -- The same from the other end.
-SELECT inbox.* FROM inbox
+SELECT inbox.id, inbox.system_id, inbox.source, inbox.call_id, inbox.organisation_id, inbox.link_id, inbox.external_id, inbox.number, inbox.body, inbox.content_type, inbox.state,
+  inbox.duplicate_of, inbox.reason, inbox.entries, inbox.attempts, inbox.due_at, inbox.received_at, inbox.settled_at, inbox.trace
+FROM inbox
 WHERE (inbox.received_at, inbox.id) < (@below_at::timestamptz, @below_id::uuid) AND (inbox.received_at, inbox.id) > (@above_at::timestamptz, @above_id::uuid)
   AND inbox.system_id = ANY (@systems::bigint[])
   AND (cardinality(@states::text[]) = 0 OR inbox.state = ANY (@states::text[]))
@@ -106,7 +110,9 @@ WHERE (inbox.received_at, inbox.id) < (@below_at::timestamptz, @below_id::uuid) 
 ORDER BY inbox.received_at ASC, inbox.id ASC LIMIT @max_rows;
 
 -- name: InboxByID :many
-SELECT * FROM inbox WHERE id = ANY (@ids::uuid[]);
+SELECT inbox.id, inbox.system_id, inbox.source, inbox.call_id, inbox.organisation_id, inbox.link_id, inbox.external_id, inbox.number, inbox.body, inbox.content_type, inbox.state,
+  inbox.duplicate_of, inbox.reason, inbox.entries, inbox.attempts, inbox.due_at, inbox.received_at, inbox.settled_at, inbox.trace
+FROM inbox WHERE id = ANY (@ids::uuid[]);
 
 -- name: DeadLetters :many
 -- The dead letters that a filter finds, the oldest first: what is mended in bulk. A dead letter is always its lane's head.

@@ -17,7 +17,7 @@ SELECT k.incident_id::uuid AS of_incident, k.version::bigint AS of_version, i.id
   SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS incident_id, unnest($3::bigint[]) AS version,
          unnest($4::uuid[]) AS link_id, unnest($5::text[]) AS trace_id, unnest($6::timestamptz[]) AS at) AS k
 CROSS JOIN LATERAL (
-  SELECT inbox.id, inbox.system_id, inbox.source, inbox.call_id, inbox.digest, inbox.organisation_id, inbox.link_id, inbox.external_id, inbox.number, inbox.version, inbox.body, inbox.content_type, inbox.state, inbox.duplicate_of, inbox.reason, inbox.entries, inbox.attempts, inbox.due_at, inbox.lease_until, inbox.lease_token, inbox.received_at, inbox.settled_at, inbox.trace FROM inbox
+  SELECT inbox.id, inbox.received_at FROM inbox
   WHERE inbox.organisation_id = k.organisation_id AND inbox.link_id = k.link_id AND inbox.received_at <= k.at + interval '1 minute'
     AND split_part(inbox.trace, '-', 2) = k.trace_id AND k.trace_id <> ''
   ORDER BY inbox.received_at DESC LIMIT 1) AS i
@@ -287,29 +287,51 @@ func (q *Queries) HeadsOf(ctx context.Context, arg HeadsOfParams) ([]DeliveryNow
 }
 
 const inboxByID = `-- name: InboxByID :many
-SELECT id, system_id, source, call_id, digest, organisation_id, link_id, external_id, number, version, body, content_type, state, duplicate_of, reason, entries, attempts, due_at, lease_until, lease_token, received_at, settled_at, trace FROM inbox WHERE id = ANY ($1::uuid[])
+SELECT inbox.id, inbox.system_id, inbox.source, inbox.call_id, inbox.organisation_id, inbox.link_id, inbox.external_id, inbox.number, inbox.body, inbox.content_type, inbox.state,
+  inbox.duplicate_of, inbox.reason, inbox.entries, inbox.attempts, inbox.due_at, inbox.received_at, inbox.settled_at, inbox.trace
+FROM inbox WHERE id = ANY ($1::uuid[])
 `
 
-func (q *Queries) InboxByID(ctx context.Context, ids []uuid.UUID) ([]Inbox, error) {
+type InboxByIDRow struct {
+	ID             uuid.UUID
+	SystemID       int64
+	Source         string
+	CallID         string
+	OrganisationID *int64
+	LinkID         uuid.NullUUID
+	ExternalID     string
+	Number         string
+	Body           []byte
+	ContentType    string
+	State          string
+	DuplicateOf    uuid.NullUUID
+	Reason         string
+	Entries        int32
+	Attempts       int32
+	DueAt          time.Time
+	ReceivedAt     time.Time
+	SettledAt      *time.Time
+	Trace          string
+}
+
+func (q *Queries) InboxByID(ctx context.Context, ids []uuid.UUID) ([]InboxByIDRow, error) {
 	rows, err := q.db.Query(ctx, inboxByID, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Inbox
+	var items []InboxByIDRow
 	for rows.Next() {
-		var i Inbox
+		var i InboxByIDRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.SystemID,
 			&i.Source,
 			&i.CallID,
-			&i.Digest,
 			&i.OrganisationID,
 			&i.LinkID,
 			&i.ExternalID,
 			&i.Number,
-			&i.Version,
 			&i.Body,
 			&i.ContentType,
 			&i.State,
@@ -318,8 +340,6 @@ func (q *Queries) InboxByID(ctx context.Context, ids []uuid.UUID) ([]Inbox, erro
 			&i.Entries,
 			&i.Attempts,
 			&i.DueAt,
-			&i.LeaseUntil,
-			&i.LeaseToken,
 			&i.ReceivedAt,
 			&i.SettledAt,
 			&i.Trace,
@@ -335,7 +355,9 @@ func (q *Queries) InboxByID(ctx context.Context, ids []uuid.UUID) ([]Inbox, erro
 }
 
 const inboxNewest = `-- name: InboxNewest :many
-SELECT inbox.id, inbox.system_id, inbox.source, inbox.call_id, inbox.digest, inbox.organisation_id, inbox.link_id, inbox.external_id, inbox.number, inbox.version, inbox.body, inbox.content_type, inbox.state, inbox.duplicate_of, inbox.reason, inbox.entries, inbox.attempts, inbox.due_at, inbox.lease_until, inbox.lease_token, inbox.received_at, inbox.settled_at, inbox.trace FROM inbox
+SELECT inbox.id, inbox.system_id, inbox.source, inbox.call_id, inbox.organisation_id, inbox.link_id, inbox.external_id, inbox.number, inbox.body, inbox.content_type, inbox.state,
+  inbox.duplicate_of, inbox.reason, inbox.entries, inbox.attempts, inbox.due_at, inbox.received_at, inbox.settled_at, inbox.trace
+FROM inbox
 WHERE (inbox.received_at, inbox.id) < ($1::timestamptz, $2::uuid) AND (inbox.received_at, inbox.id) > ($3::timestamptz, $4::uuid)
   AND inbox.system_id = ANY ($5::bigint[])
   AND (cardinality($6::text[]) = 0 OR inbox.state = ANY ($6::text[]))
@@ -358,8 +380,30 @@ type InboxNewestParams struct {
 	MaxRows int32
 }
 
+type InboxNewestRow struct {
+	ID             uuid.UUID
+	SystemID       int64
+	Source         string
+	CallID         string
+	OrganisationID *int64
+	LinkID         uuid.NullUUID
+	ExternalID     string
+	Number         string
+	Body           []byte
+	ContentType    string
+	State          string
+	DuplicateOf    uuid.NullUUID
+	Reason         string
+	Entries        int32
+	Attempts       int32
+	DueAt          time.Time
+	ReceivedAt     time.Time
+	SettledAt      *time.Time
+	Trace          string
+}
+
 // A page of what came in.
-func (q *Queries) InboxNewest(ctx context.Context, arg InboxNewestParams) ([]Inbox, error) {
+func (q *Queries) InboxNewest(ctx context.Context, arg InboxNewestParams) ([]InboxNewestRow, error) {
 	rows, err := q.db.Query(ctx, inboxNewest,
 		arg.BelowAt,
 		arg.BelowID,
@@ -376,20 +420,18 @@ func (q *Queries) InboxNewest(ctx context.Context, arg InboxNewestParams) ([]Inb
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Inbox
+	var items []InboxNewestRow
 	for rows.Next() {
-		var i Inbox
+		var i InboxNewestRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.SystemID,
 			&i.Source,
 			&i.CallID,
-			&i.Digest,
 			&i.OrganisationID,
 			&i.LinkID,
 			&i.ExternalID,
 			&i.Number,
-			&i.Version,
 			&i.Body,
 			&i.ContentType,
 			&i.State,
@@ -398,8 +440,6 @@ func (q *Queries) InboxNewest(ctx context.Context, arg InboxNewestParams) ([]Inb
 			&i.Entries,
 			&i.Attempts,
 			&i.DueAt,
-			&i.LeaseUntil,
-			&i.LeaseToken,
 			&i.ReceivedAt,
 			&i.SettledAt,
 			&i.Trace,
@@ -415,7 +455,9 @@ func (q *Queries) InboxNewest(ctx context.Context, arg InboxNewestParams) ([]Inb
 }
 
 const inboxOldest = `-- name: InboxOldest :many
-SELECT inbox.id, inbox.system_id, inbox.source, inbox.call_id, inbox.digest, inbox.organisation_id, inbox.link_id, inbox.external_id, inbox.number, inbox.version, inbox.body, inbox.content_type, inbox.state, inbox.duplicate_of, inbox.reason, inbox.entries, inbox.attempts, inbox.due_at, inbox.lease_until, inbox.lease_token, inbox.received_at, inbox.settled_at, inbox.trace FROM inbox
+SELECT inbox.id, inbox.system_id, inbox.source, inbox.call_id, inbox.organisation_id, inbox.link_id, inbox.external_id, inbox.number, inbox.body, inbox.content_type, inbox.state,
+  inbox.duplicate_of, inbox.reason, inbox.entries, inbox.attempts, inbox.due_at, inbox.received_at, inbox.settled_at, inbox.trace
+FROM inbox
 WHERE (inbox.received_at, inbox.id) < ($1::timestamptz, $2::uuid) AND (inbox.received_at, inbox.id) > ($3::timestamptz, $4::uuid)
   AND inbox.system_id = ANY ($5::bigint[])
   AND (cardinality($6::text[]) = 0 OR inbox.state = ANY ($6::text[]))
@@ -438,8 +480,30 @@ type InboxOldestParams struct {
 	MaxRows int32
 }
 
+type InboxOldestRow struct {
+	ID             uuid.UUID
+	SystemID       int64
+	Source         string
+	CallID         string
+	OrganisationID *int64
+	LinkID         uuid.NullUUID
+	ExternalID     string
+	Number         string
+	Body           []byte
+	ContentType    string
+	State          string
+	DuplicateOf    uuid.NullUUID
+	Reason         string
+	Entries        int32
+	Attempts       int32
+	DueAt          time.Time
+	ReceivedAt     time.Time
+	SettledAt      *time.Time
+	Trace          string
+}
+
 // The same from the other end.
-func (q *Queries) InboxOldest(ctx context.Context, arg InboxOldestParams) ([]Inbox, error) {
+func (q *Queries) InboxOldest(ctx context.Context, arg InboxOldestParams) ([]InboxOldestRow, error) {
 	rows, err := q.db.Query(ctx, inboxOldest,
 		arg.BelowAt,
 		arg.BelowID,
@@ -456,20 +520,18 @@ func (q *Queries) InboxOldest(ctx context.Context, arg InboxOldestParams) ([]Inb
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Inbox
+	var items []InboxOldestRow
 	for rows.Next() {
-		var i Inbox
+		var i InboxOldestRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.SystemID,
 			&i.Source,
 			&i.CallID,
-			&i.Digest,
 			&i.OrganisationID,
 			&i.LinkID,
 			&i.ExternalID,
 			&i.Number,
-			&i.Version,
 			&i.Body,
 			&i.ContentType,
 			&i.State,
@@ -478,8 +540,6 @@ func (q *Queries) InboxOldest(ctx context.Context, arg InboxOldestParams) ([]Inb
 			&i.Entries,
 			&i.Attempts,
 			&i.DueAt,
-			&i.LeaseUntil,
-			&i.LeaseToken,
 			&i.ReceivedAt,
 			&i.SettledAt,
 			&i.Trace,

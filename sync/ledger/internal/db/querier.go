@@ -82,11 +82,11 @@ type Querier interface {
 	HistoryNewest(ctx context.Context, arg HistoryNewestParams) ([]LedgerEntry, error)
 	// The oldest entries of each of many incidents, in one statement.
 	HistoryOldest(ctx context.Context, arg HistoryOldestParams) ([]LedgerEntry, error)
-	InboxByID(ctx context.Context, ids []uuid.UUID) ([]Inbox, error)
+	InboxByID(ctx context.Context, ids []uuid.UUID) ([]InboxByIDRow, error)
 	// A page of what came in.
-	InboxNewest(ctx context.Context, arg InboxNewestParams) ([]Inbox, error)
+	InboxNewest(ctx context.Context, arg InboxNewestParams) ([]InboxNewestRow, error)
 	// The same from the other end.
-	InboxOldest(ctx context.Context, arg InboxOldestParams) ([]Inbox, error)
+	InboxOldest(ctx context.Context, arg InboxOldestParams) ([]InboxOldestRow, error)
 	// What came in and waits to be acted upon, no more than @most looked at, and what was parked.
 	InboxWaiting(ctx context.Context, most int32) ([]InboxWaitingRow, error)
 	IncidentsByID(ctx context.Context, ids []uuid.UUID) ([]Incident, error)

@@ -152,3 +152,15 @@ func (r *Table[K, V]) All(yield func(K, V) bool) {
 		}
 	}
 }
+
+// Through runs a transaction of some other store behind a gate, which is asked before it and after its commit.
+func Through(ctx context.Context, gate Gate, run func() error) error {
+	const name = "transaction"
+	if err := gate(ctx, Begin, name, ""); err != nil {
+		return err
+	}
+	if err := run(); err != nil {
+		return err
+	}
+	return gate(ctx, Done, name, "")
+}

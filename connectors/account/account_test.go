@@ -119,7 +119,7 @@ func TestRamp(t *testing.T) {
 		end(Sick)
 		end(Sick)
 		p := a.Pace()
-		if p.Breaker != Open || p.Wait > 30*time.Second+1 || p.Wait < 30*time.Second || p.Until.Sub(time.Now()) != p.Wait {
+		if p.Breaker != Open || p.Wait > 30*time.Second+1 || p.Wait < 30*time.Second || time.Until(p.Until) != p.Wait {
 			t.Errorf("after two failures: %+v", p)
 		}
 		_, err := a.Begin(t.Context())

@@ -107,7 +107,7 @@ func (l *attemptLayer) readAll(ctx context.Context, r io.Reader) ([]byte, error)
 	for n < len(room) {
 		m, err := r.Read(room[n:])
 		n += m
-		if err == io.EOF { //nolint:errorlint // io.Reader returns it bare
+		if err == io.EOF {
 			break
 		}
 		if err != nil {

@@ -47,14 +47,14 @@ func deltaSeconds(value string) (longest time.Duration, ok bool) {
 		if part == "" {
 			return 0, false
 		}
-		seconds := time.Duration(0)
+		seconds := 0
 		for _, d := range []byte(part) {
 			if d < '0' || d > '9' {
 				return 0, false
 			}
-			seconds = min(seconds*10+time.Duration(d-'0'), MaxRetryAfter/time.Second)
+			seconds = min(seconds*10+int(d-'0'), int(MaxRetryAfter/time.Second))
 		}
-		longest = max(longest, seconds*time.Second)
+		longest = max(longest, time.Duration(seconds)*time.Second)
 	}
 	return longest, true
 }

@@ -42,8 +42,8 @@ func shifts(zone *time.Location, year int) []time.Time {
 func moments(zone *time.Location) []time.Time {
 	var all []time.Time
 	for _, shift := range shifts(zone, 2026) {
-		for _, d := range []time.Duration{-3600, -1801, -1, 0, 1, 1800, 3599, 3600} {
-			all = append(all, shift.Add(d*time.Second))
+		for _, seconds := range []int{-3600, -1801, -1, 0, 1, 1800, 3599, 3600} {
+			all = append(all, shift.Add(time.Duration(seconds)*time.Second))
 		}
 	}
 	for _, at := range []string{

@@ -40,7 +40,8 @@ func same(r *row, t *ticket, v *vendor) (differs []string) {
 	fold := func(s string) string { return strings.Join(strings.Fields(s), " ") }
 	look := func(field, hub, theirs string) {
 		over := t.state == "RESOLVED" || t.state == "CLOSED" || t.state == "CANCELLED"
-		if hub != theirs && !(over && strings.HasPrefix(r.links[v.key].parked[field], "withheld: ")) {
+		withheld := over && strings.HasPrefix(r.links[v.key].parked[field], "withheld: ")
+		if hub != theirs && !withheld {
 			differs = append(differs, fmt.Sprintf("%s: hub %q, %s %q", field, hub, v.key, theirs))
 		}
 	}

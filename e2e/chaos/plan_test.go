@@ -65,7 +65,7 @@ func seeded(t *testing.T, p plan) plan {
 	if p.seed = *seedFlag; p.seed == 0 {
 		p.seed = uint64(time.Now().UnixNano())
 	}
-	fmt.Printf("%s: seed %d (repeat with -run '^%s$' -chaos.seed %d)\n", p.name, p.seed, p.name, p.seed)
+	fmt.Fprintf(os.Stdout, "%s: seed %d (repeat with -run '^%s$' -chaos.seed %d)\n", p.name, p.seed, p.name, p.seed)
 	return p
 }
 

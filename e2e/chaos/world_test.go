@@ -81,7 +81,7 @@ func (w *world) count(kind string) {
 // run carries out a plan and checks what became of it.
 func run(t *testing.T, p plan) {
 	w := build(t, p)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Hour)
 	defer cancel()
 	w.began = time.Now()
 	watchers := w.subscribe(ctx)
@@ -114,7 +114,7 @@ func build(t *testing.T, p plan) *world {
 	w := &world{t: t, plan: p, dir: dir, troubles: map[string]int{}}
 	t.Cleanup(func() {
 		if t.Failed() || *keepFlag {
-			fmt.Printf("kept: %s\n", dir)
+			fmt.Fprintf(os.Stdout, "kept: %s\n", dir)
 			return
 		}
 		if err := os.RemoveAll(dir); err != nil {

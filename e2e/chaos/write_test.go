@@ -487,7 +487,7 @@ func (w *world) insist(ctx context.Context, who, document string, v vars, into a
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %v", context.Cause(ctx), err) // the cause alone tells what sort it is
+			return fmt.Errorf("%w: %s", context.Cause(ctx), err.Error()) // the cause alone tells what sort it is
 		case <-time.After(time.Duration(50+rand.IntN(200)) * time.Millisecond):
 		}
 	}

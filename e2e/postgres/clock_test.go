@@ -24,9 +24,11 @@ func libfaketime(t *testing.T) string {
 
 // RELIABILITY.md P7 and R14: the database's clock is two hours off. Nothing rests on two machines' clocks.
 func TestP7DatabaseClockIsOff(t *testing.T) {
+	t.Parallel()
 	library := libfaketime(t)
 	for _, off := range []string{"-2h", "+2h"} {
 		t.Run(off, func(t *testing.T) {
+			t.Parallel()
 			server := pgtest.NewServerWith(t, pgtest.ServerOptions{Env: []string{"LD_PRELOAD=" + library, "FAKETIME=" + off, "FAKETIME_DONT_FAKE_MONOTONIC=1"}})
 			conn := connect(t, server.SuperuserURL("liaison"))
 			if skew := time.Until(scan[time.Time](t, conn, `SELECT clock_timestamp()`)).Abs(); skew < 119*time.Minute || skew > 121*time.Minute {

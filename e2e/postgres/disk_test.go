@@ -5,6 +5,7 @@ package postgres_test
 import (
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -56,6 +57,7 @@ func fill(t *testing.T, dir string) (ballast string) {
 
 // RELIABILITY.md P3: the database's disk has no room, and later has room again.
 func TestP3DiskFull(t *testing.T) {
+	t.Parallel()
 	disk := smallDisk(t, "220m")
 	server := pgtest.NewServerWith(t, pgtest.ServerOptions{Dir: disk, Settings: map[string]string{
 		"min_wal_size": "32MB", "max_wal_size": "48MB", "autovacuum_naptime": "5s",
@@ -74,9 +76,9 @@ func TestP3DiskFull(t *testing.T) {
 			switch {
 			case err != nil:
 				return err
-			case status == 202:
+			case status == http.StatusAccepted:
 				return errors.New("there is room yet")
-			case status != 503 || retry == "":
+			case status != http.StatusServiceUnavailable || retry == "":
 				t.Errorf("a webhook without room is answered with %d, Retry-After %q", status, retry)
 			}
 			if refused++; refused < 3 {
@@ -84,7 +86,7 @@ func TestP3DiskFull(t *testing.T) {
 			}
 			return nil
 		})
-		if answer, err := client.Get("http://" + h.addr + "/healthz"); err != nil || answer.StatusCode != 200 {
+		if answer, err := client.Get("http://" + h.addr + "/healthz"); err != nil || answer.StatusCode != http.StatusOK {
 			t.Errorf("/healthz: %v", err)
 		} else {
 			answer.Body.Close()

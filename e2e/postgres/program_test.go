@@ -397,8 +397,6 @@ type heard struct {
 	}
 }
 
-func (e heard) name() string { return e.IncidentID + " " + strconv.FormatInt(e.Entry.Version, 10) }
-
 // subscriber follows all incidents and comes back with its last cursor whenever its socket ends.
 type subscriber struct {
 	hub    *hub

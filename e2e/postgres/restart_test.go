@@ -160,7 +160,7 @@ func (l *load) kept(database string) {
 }
 
 // RELIABILITY.md P1: the server is restarted at once, as in a crash, again and again under 50 writes a second, and is
-// gone for a while at the end.
+// gone for a while at the end. It asks how soon writes go on, so it runs alone.
 func TestP1Restart(t *testing.T) {
 	restarts, gone := number(t, "LIAISON_P1_RESTARTS", 3), time.Duration(number(t, "LIAISON_P1_GONE", 10))*time.Second
 	random := seeded(t)

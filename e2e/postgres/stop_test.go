@@ -32,6 +32,7 @@ func (h *hub) slow(lasts time.Duration) {
 
 // Issue 3, point 8: SIGTERM drains, with exit code 0, and whoever comes next finds everything settled.
 func TestSIGTERMDrains(t *testing.T) {
+	t.Parallel()
 	server := pgtest.NewServer(t)
 	h := run(t, server.URL())
 	live := h.follow()
@@ -55,6 +56,7 @@ func TestSIGTERMDrains(t *testing.T) {
 
 // A vendor that never answers is not waited for beyond the deadline, and the exit code is 0 all the same.
 func TestSIGTERMEndsAtTheDeadline(t *testing.T) {
+	t.Parallel()
 	server := pgtest.NewServer(t)
 	h := run(t, server.URL(), "LIAISON_DRAIN_TIMEOUT=4s")
 	h.slow(time.Minute)
@@ -69,6 +71,7 @@ func TestSIGTERMEndsAtTheDeadline(t *testing.T) {
 
 // A second signal ends the hub at once.
 func TestASecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
 	server := pgtest.NewServer(t)
 	h := run(t, server.URL())
 	h.slow(time.Minute)
@@ -86,6 +89,7 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 
 // Two hubs that start at once on an empty database share the work of migrating it and then serve side by side.
 func TestTwoHubsStartAtOnce(t *testing.T) {
+	t.Parallel()
 	database := pgtest.Empty(t)
 	hubs := []*hub{launch(t, database), launch(t, database)}
 	for _, h := range hubs {

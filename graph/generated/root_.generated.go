@@ -4530,7 +4530,7 @@ type SystemHealth {
   breaker: BreakerState
   "When an open breaker lets a call try again; null otherwise."
   breakerUntil: DateTime
-  "Reads that found nothing but what the hub had written or knew, since it was first looked after."
+  "Fields that came back from the vendor as the hub had written them, each counted once, since it was first looked after."
   echoes: Int!
   "Changes that only a poll brought although the vendor should have called."
   restored: Int!

@@ -99,10 +99,10 @@ type System struct {
 	SettleWindow  time.Duration     `yaml:"settle_window"` // 0: the connector's own
 	Timeout       time.Duration     `yaml:"timeout"`
 	Concurrency   int               `yaml:"concurrency"`
-	Rate          float64           `yaml:"rate"`     // requests a second; 0: no limit
+	Rate          float64           `yaml:"rate"`          // requests a second; 0: no limit
 	SilenceAfter  time.Duration     `yaml:"silence_after"` // no news for this long is an alarm; 0: never
-	Mapping       string            `yaml:"mapping"`  // absolute after Load; empty: the connector's default only
-	Settings      map[string]string `yaml:"settings"` // the connector's own
+	Mapping       string            `yaml:"mapping"`       // absolute after Load; empty: the connector's default only
+	Settings      map[string]string `yaml:"settings"`      // the connector's own
 }
 
 // Auth is how the hub signs in at a system: exactly one of its fields is set.

@@ -211,12 +211,12 @@ func TestEverySettingIsReadAndRoundTrips(t *testing.T) {
 	}
 	want := System{
 		Key: "snow", Name: "ServiceNow", Connector: "servicenow", Desk: "btls", Organisations: []string{"north"},
-		URL:     "https://example.service-now.com",
-		Auth:    Auth{Basic: &Basic{User: "liaison", Password: FromEnv("PASSWORD")}},
+		URL:  "https://example.service-now.com",
+		Auth: Auth{Basic: &Basic{User: "liaison", Password: FromEnv("PASSWORD")}},
 		Webhook: Webhook{
 			Secret: FromEnv("HOOK"), PreviousSecret: FromEnv("PASSWORD"), Header: "X-Signature", Signature: SignatureHMACSHA256, TimestampHeader: "X-Time", IDHeader: "X-Call",
 		},
-		Poll:    Poll{Interval: 45 * time.Second, Overlap: 3 * time.Minute}, SettleWindow: 10 * time.Minute, Timeout: 12 * time.Second,
+		Poll: Poll{Interval: 45 * time.Second, Overlap: 3 * time.Minute}, SettleWindow: 10 * time.Minute, Timeout: 12 * time.Second,
 		Concurrency: 2, Rate: 2.5, SilenceAfter: 8 * time.Hour, Mapping: filepath.Join(dir, "own.yaml"),
 		Settings: map[string]string{"assignment_group": "Service Desk", "page_size": "100", "active": "true"},
 	}

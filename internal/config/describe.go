@@ -97,7 +97,7 @@ var manual = map[string]Setting{
 	"systems[].timeout":                  {Example: "30s", min: second / 10, max: 600 * second, Doc: "Longest time of one call to the system."},
 	"systems[].concurrency":              {Example: "4", min: 1, max: 256, Doc: "Most calls to the system at once."},
 	"systems[].rate":                     {Example: "2.5", min: 0.001, max: 10_000, zero: "no limit", Doc: "Most calls to the system a second. 0: no limit."},
-	"systems[].silence_after":     {Example: "24h", min: second, max: 365 * 24 * hour, zero: "never", Doc: "No news from the system for this long is an alarm, while tickets are followed there. 0: never."},
+	"systems[].silence_after":            {Example: "24h", min: second, max: 365 * 24 * hour, zero: "never", Doc: "No news from the system for this long is an alarm, while tickets are followed there. 0: never."},
 	"systems[].mapping":                  {Example: "mappings/btls.yaml", Doc: "Mapping file laid over the connector's default. A relative path is relative to the settings file."},
 	"systems[].settings":                 {Example: "{assignment_group: Service Desk}", Doc: "The connector's own settings; see its documentation."},
 

@@ -271,3 +271,24 @@ func TestI5AFloodIsCoalesced(t *testing.T) {
 		t.Errorf("%d calls from the vendor cost %d calls to it", calls, reads)
 	}
 }
+
+// A ticket that is just being read may have been read before the call's change: the same content is news then.
+func TestACallDuringTheReadIsNoRepeat(t *testing.T) {
+	t.Parallel()
+	p := pair.New(t, nil)
+	_, ticket := p.Escalated("Reading")
+	door := hooks(t, p).URL + "/hooks/" + pair.SystemKey
+	body := fmt.Sprintf(`{"sys_id":%q}`, ticket.SysID)
+	post(t, door, secret, strings.NewReader(body))
+	if _, err := p.DB.System.Exec(t.Context(), `UPDATE inbox SET lease_until = now() + interval '1 hour'`); err != nil {
+		t.Fatal(err)
+	}
+	post(t, door, secret, strings.NewReader(body))
+	if n := pair.Scan[int](p, `SELECT count(*) FROM inbox WHERE state = 'WAITING'`); n != 2 {
+		t.Errorf("%d calls wait, want both", n)
+	}
+	post(t, door, secret, strings.NewReader(body)) // the second one waits for a read that lies ahead
+	if n := pair.Scan[int](p, `SELECT count(*) FROM inbox WHERE state = 'DUPLICATE'`); n != 1 {
+		t.Errorf("%d repeats, want 1", n)
+	}
+}

@@ -315,6 +315,9 @@ func TestR7ASecondTicketIsToldAndClosed(t *testing.T) {
 		p.Poll()
 		p.Deliver()
 	}
+	// The vendor calls about it, too: it is told once.
+	post(t, hooks(t, p).URL+"/hooks/"+pair.SystemKey, secret, strings.NewReader(fmt.Sprintf(`{"sys_id":%q}`, twin.ID)))
+	read(t, p)
 	const kinds = `SELECT string_agg(kind || ' ' || (detail->>'externalId'), ', ' ORDER BY version) FROM ledger_entry WHERE kind LIKE 'DUPLICATE%'`
 	if got, want := pair.Scan[string](p, kinds), fmt.Sprintf("DUPLICATE_FOUND %s, DUPLICATE_CLOSED %s", twin.ID, twin.ID); got != want {
 		t.Errorf("the ledger says %s, want %s", got, want)

@@ -19,31 +19,31 @@ var mutants = []struct {
 	name    string
 	changes []change
 	seeds   string // within how many it must be caught
+	tilt    string // what there must be more of for that
 }{
-	{"a settlement is not fenced", []change{{"sync/ledger/settle.go", "\tif errors.Is(err, pgx.ErrNoRows) {\n\t\treturn ErrFenced\n\t}\n\treturn err\n}\n\n// tells", "\tif errors.Is(err, pgx.ErrNoRows) {\n\t\treturn nil\n\t}\n\treturn err\n}\n\n// tells"}}, "600"},
-	{"settlements together are not fenced", []change{{"sync/ledger/settle.go", "\t\t\tif open[s.exchange.Lease.Link.UUID] {\n\t\t\t\tw.add", "\t\t\tif open != nil {\n\t\t\t\tw.add"}}, "600"},
-	{"messages that the hub has are taken again", []change{{"sync/pull/pull.go", "case now.Known[e.ID]:", "case now.Known[e.ID] && e.ID == \"\":"}}, "100"},
-	{"the journal's mark is not recorded before sending", []change{{"sync/outbound/exchange.go", "if err := w.ledger.NoteMark(ctx, x, mark); err != nil {", "if err := error(nil); err != nil {"}}, "600"},
-	{"the settle window is ignored", []change{{"sync/outbound/exchange.go", "- x.SentAgo; left > 0 {", "- x.SentAgo; left > 1<<62 {"}}, "600"},
-	{"the settle window begins with the claim", []change{{"sync/outbound/exchange.go", "s.State, s.Lost, s.RetryAt = ledger.StateUnknown, true,", "s.State, s.Lost, s.RetryAt = ledger.StateUnknown, false,"}}, "3000"},
-	{"a lost answer is taken for a failure", []change{{"sync/outbound/exchange.go", "s.State, s.Lost, s.RetryAt = ledger.StateUnknown, true,", "s.State, s.Lost, s.RetryAt = ledger.StatePending, true,"}}, "200"},
-	{"the call is made before the claim is durable", []change{{"sync/ledger/lane.go", "Found: State(h.Found), SentAgo:", "Found: map[bool]State{true: StatePending, false: State(h.Found)}[State(h.Found) == StateSending], SentAgo:"}}, "1000"},
-	{"the base does not move after a write", []change{{"sync/ledger/settle.go", "\t\tlink.agree(s.Agreed)\n", ""}}, "200"},
-	{"the link that a change came from hears of it", []change{{"sync/ledger/take.go", "c.actor, c.from, c.before,", "c.actor, c.about, c.before,"}}, "200"},
-	{"overruled values are not withdrawn", []change{{"sync/ledger/take.go", "w.withdraw(ctx, overruled)", "w.withdraw(ctx, nil)"}}, "1000"},
-	{"a hint is not stored with the cursor", []change{{"sync/inbound/poll.go", "if len(tickets) > 0 {", "if len(tickets) > 1<<20 {"}}, "200"},
-	{"the first poll forgets what came before it", []change{{"sync/inbound/poll.go", "\t\tif cursor == \"\" {\n", "\t\tif cursor == \"none\" {\n"}}, "3000"},
+	{"a settlement is not fenced", []change{{"sync/ledger/settle.go", "\tif errors.Is(err, pgx.ErrNoRows) {\n\t\treturn ErrFenced\n\t}\n\treturn err\n}\n\n// tells", "\tif errors.Is(err, pgx.ErrNoRows) {\n\t\treturn nil\n\t}\n\treturn err\n}\n\n// tells"}}, "600", ""},
+	{"settlements together are not fenced", []change{{"sync/ledger/settle.go", "\t\t\tif open[s.exchange.Lease.Link.UUID] {\n\t\t\t\tw.add", "\t\t\tif open != nil {\n\t\t\t\tw.add"}}, "600", ""},
+	{"messages that the hub has are taken again", []change{{"sync/pull/pull.go", "case now.Known[e.ID]:", "case now.Known[e.ID] && e.ID == \"\":"}}, "100", ""},
+	{"the journal's mark is not recorded before sending", []change{{"sync/outbound/exchange.go", "if err := w.ledger.NoteMark(ctx, x, mark); err != nil {", "if err := error(nil); err != nil {"}}, "600", ""},
+	{"the settle window is ignored", []change{{"sync/outbound/exchange.go", "- x.SentAgo; left > 0 {", "- x.SentAgo; left > 1<<62 {"}}, "600", ""},
+	{"the settle window begins with the claim", []change{{"sync/outbound/exchange.go", "s.State, s.Lost, s.RetryAt = ledger.StateUnknown, true,", "s.State, s.Lost, s.RetryAt = ledger.StateUnknown, false,"}}, "600", "freezes"},
+	{"a lost answer is taken for a failure", []change{{"sync/outbound/exchange.go", "s.State, s.Lost, s.RetryAt = ledger.StateUnknown, true,", "s.State, s.Lost, s.RetryAt = ledger.StatePending, true,"}}, "200", ""},
+	{"the call is made before the claim is durable", []change{{"sync/ledger/lane.go", "Found: State(h.Found), SentAgo:", "Found: map[bool]State{true: StatePending, false: State(h.Found)}[State(h.Found) == StateSending], SentAgo:"}}, "1000", ""},
+	{"the base does not move after a write", []change{{"sync/ledger/settle.go", "\t\tlink.agree(s.Agreed)\n", ""}}, "200", ""},
+	{"the link that a change came from hears of it", []change{{"sync/ledger/take.go", "c.actor, c.from, c.before,", "c.actor, c.about, c.before,"}}, "200", ""},
+	{"overruled values are not withdrawn", []change{{"sync/ledger/take.go", "w.withdraw(ctx, overruled)", "w.withdraw(ctx, nil)"}}, "1000", ""},
+	{"a hint is not stored with the cursor", []change{{"sync/inbound/poll.go", "if len(tickets) > 0 {", "if len(tickets) > 1<<20 {"}}, "200", ""},
 	{"leases are short and nobody renews them", []change{
 		{"sync/system/lease.go", "const Lease = 20 * time.Second", "const Lease = 2 * time.Second"},
 		{"sync/system/lease.go", "if !k.timed && len(k.kept) > 0 {", "if !k.timed && len(k.kept) > 1<<20 {"},
-	}, "600"},
+	}, "600", ""},
 	{"a process that stood still trusts its old lease", []change{
 		{"sync/system/lease.go", "\tif !time.Now().Before(ends) {\n\t\tcancel(", "\tif ends.IsZero() {\n\t\tcancel("},
 		{"sync/system/lease.go", "return ok && !time.Now().Before(kept.ends)", "return ok && kept.ends.IsZero()"},
-	}, "3000"},
-	{"idempotency keys are not kept", []change{{"sync/ledger/change.go", "\tif key.Value == \"\" {\n\t\treturn nil\n\t}\n\treturn q.InsertKey(", "\tif key.Value != \"\" {\n\t\treturn nil\n\t}\n\treturn q.InsertKey("}}, "600"},
-	{"a lane goes by id", []change{{"sync/ledger/ledgertest/lane.go", "return cmp.Compare(a.Version, b.Version)", "return -bytes.Compare(a.ID[:], b.ID[:])"}}, "200"},
-	{"a field that moved at the vendor is overwritten", []change{{"sync/outbound/update.go", " || w.moved(x.Link, ticket, u.written) {", " {"}}, "600"},
+	}, "600", "freezes"},
+	{"idempotency keys are not kept", []change{{"sync/ledger/change.go", "\tif key.Value == \"\" {\n\t\treturn nil\n\t}\n\treturn q.InsertKey(", "\tif key.Value != \"\" {\n\t\treturn nil\n\t}\n\treturn q.InsertKey("}}, "600", ""},
+	{"a lane goes by id", []change{{"sync/ledger/ledgertest/lane.go", "return cmp.Compare(a.Version, b.Version)", "return -bytes.Compare(a.ID[:], b.ID[:])"}}, "200", ""},
+	{"a field that moved at the vendor is overwritten", []change{{"sync/outbound/update.go", " || w.moved(x.Link, ticket, u.written) {", " {"}}, "600", ""},
 }
 
 // TestMutants is the test of the tests: each planted bug is caught by the simulation within a bounded number of seeds. It
@@ -59,7 +59,7 @@ func TestMutants(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			binary := plant(t, root, m.changes)
-			out, err := exec.CommandContext(t.Context(), binary, "-test.run", "^TestSimulation$", "-runs", m.seeds, "-stop", "1").CombinedOutput()
+			out, err := exec.CommandContext(t.Context(), binary, "-test.run", "^TestSimulation$", "-runs", m.seeds, "-stop", "1", "-tilt", m.tilt).CombinedOutput()
 			switch {
 			case err == nil:
 				t.Errorf("not caught within %s seeds", m.seeds)

@@ -16,8 +16,18 @@ var (
 	first = flag.Uint64("first", 1, "the first of them")
 	seed  = flag.Uint64("seed", 0, "the only seed to try; its whole history is printed")
 	stop  = flag.Uint64("stop", 5, "after how many broken seeds to stop")
+	tilt  = flag.String("tilt", "", "what to have more of: freezes")
 	side  = flag.Int("side", 2, "how many seeds are tried side by side")
 )
+
+// tilted is the plan of a seed with more of what -tilt asks for.
+func tilted(seed uint64) plan {
+	p := newPlan(seed)
+	if *tilt == "freezes" {
+		p.freezes, p.freezeRate, p.kills = 2, 0.03, 0
+	}
+	return p
+}
 
 // once makes one run in a bubble.
 func once(t *testing.T, p plan) result {
@@ -30,7 +40,7 @@ func once(t *testing.T, p plan) result {
 // TestSimulation is R16: hubs, vendors, people and faults from a seed, and the promises R1 to R5 and R7 at the end.
 func TestSimulation(t *testing.T) {
 	if *seed != 0 {
-		p := newPlan(*seed)
+		p := tilted(*seed)
 		p.verbose = testing.Verbose()
 		r := once(t, p)
 		t.Logf("seed %d: %+v\n%s", *seed, p, r.world.trace.about())
@@ -51,7 +61,7 @@ func TestSimulation(t *testing.T) {
 				if s >= *first+uint64(*runs) { //nolint:gosec // not negative
 					return
 				}
-				r := once(t, newPlan(s))
+				r := once(t, tilted(s))
 				mu.Lock()
 				sum.add(r.counts)
 				slowest = max(slowest, r.took)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -127,7 +128,7 @@ func (p *passage) requests() {
 	if _, err := io.ReadFull(in, rest); err != nil {
 		return
 	}
-	if _, err := p.server.Write(append(opening, rest...)); err != nil {
+	if _, err := p.server.Write(slices.Concat(opening, rest)); err != nil {
 		return
 	}
 	for {
@@ -203,7 +204,8 @@ func readFrame(in *bufio.Reader) ([]byte, error) {
 	if _, err := io.ReadFull(in, head); err != nil {
 		return nil, err
 	}
-	frame := append(head, make([]byte, max(int(binary.BigEndian.Uint32(head[1:]))-4, 0))...)
+	frame := make([]byte, 5+max(int(binary.BigEndian.Uint32(head[1:]))-4, 0))
+	copy(frame, head)
 	_, err := io.ReadFull(in, frame[5:])
 	return frame, err
 }

@@ -164,12 +164,17 @@ func (t *tx) FindRepeats(ctx context.Context, p db.FindRepeatsParams) (db.FindRe
 		}
 	}
 	var first time.Time
+	tickets := map[[2]string]bool{}
 	for id, r := range t.memory.inbox.All {
-		if r.SystemID == p.SystemID && bytes.Equal(r.Digest, p.Digest) && r.State == "WAITING" && t.ended(r.LeaseUntil) &&
-			(out.SameContent == uuid.Nil || r.ReceivedAt.Before(first)) {
+		if r.SystemID != p.SystemID || !bytes.Equal(r.Digest, p.Digest) || r.State != "WAITING" || !t.ended(r.LeaseUntil) {
+			continue
+		}
+		tickets[[2]string{r.ExternalID, r.Number}] = true
+		if out.SameContent == uuid.Nil || r.ReceivedAt.Before(first) {
 			out.SameContent, first = id, r.ReceivedAt
 		}
 	}
+	out.Tickets = int64(len(tickets))
 	return out, nil
 }
 

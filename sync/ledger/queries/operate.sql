@@ -2,7 +2,8 @@
 -- Every system that the viewer may see, with its pulse.
 SELECT external_system.id, external_system.key, external_system.name, external_system.active, external_system.paused, external_system.paused_at,
   external_system.paused_by, external_system.pause_reason, coalesce(extract(epoch FROM external_system.silence_after), 0)::float8 AS silence_seconds,
-  EXISTS (SELECT FROM external_link WHERE external_link.system_id = external_system.id AND external_link.external_id > '' AND external_link.gone = '') AS followed,
+  ((SELECT external_link.external_id FROM external_link WHERE external_link.system_id = external_system.id AND external_link.external_id > '' AND external_link.gone = ''
+    ORDER BY external_link.external_id LIMIT 1) IS NOT NULL)::boolean AS followed, -- ordered, so that it comes from the index
   pulse.sent_at, pulse.read_at, pulse.poll_at, pulse.news_at, pulse.hook_at, pulse.failed_at, pulse.send_failed_at, pulse.read_failed_at, pulse.poll_failed_at,
   coalesce(pulse.error_kind, '') AS error_kind, coalesce(pulse.error, '') AS error, coalesce(pulse.breaker, '') AS breaker, pulse.breaker_until,
   coalesce(pulse.echoes, 0)::bigint AS echoes, coalesce(pulse.restored, 0)::bigint AS restored, coalesce(pulse.retries, 0)::bigint AS retries, pulse.since, pulse.updated_at

@@ -144,6 +144,44 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
+// A value nested as deep as may be passes, one level more does not; neither do too many keys or values.
+func TestJSONBounds(t *testing.T) {
+	t.Parallel()
+	nested := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
+	object := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `,"%d":0`, i)
+		}
+		return "{" + strings.TrimPrefix(b.String(), ",") + "}"
+	}
+	list := func(n int) string { return "[" + strings.TrimSuffix(strings.Repeat("0,", n), ",") + "]" }
+	for name, c := range map[string]struct {
+		body string
+		want string // empty: it passes
+	}{
+		"as deep as may be":    {nested(maxDepth), ""},
+		"too deep":             {nested(maxDepth + 1), "nested more than"},
+		"brackets in a text":   {`"` + strings.Repeat("[", 1000) + `"`, ""},
+		"quotes in a text":     {`{"a\\":"\"[","b":"\\"}`, ""},
+		"as many keys":         {object(maxKeys), ""},
+		"too many keys":        {object(maxKeys + 1), "keys"},
+		"as many values":       {list(maxValues - 1), ""},
+		"too many values":      {list(maxValues), "values"},
+		"same key at any rate": {`{"a":{"a":1},"b":{"a":1}}`, ""},
+		"same key, escaped":    {`{"a":1,"\u0061":1}`, "twice"},
+		"same key, a pair":     {`{"\ud83d\ude42":1,"🙂":1}`, "twice"},
+		"empty keys":           {`{"":1,"":2}`, "twice"},
+		"small and large":      {`[1e308,-1e308,1e-400,0.1,-0,1E+2]`, ""},
+		"out of range":         {`[1e309]`, "range"},
+	} {
+		err := CheckJSON([]byte(c.body))
+		if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
 func FuzzCheckJSON(f *testing.F) {
 	for _, seed := range []string{`{}`, `[1,2,{"a":"b"}]`, `{"a":1,"a":2}`, `"x"`, `1e400`, "\ufeff{}", `[[[[`, `{"a":`, `nul`, `{} {}`} {
 		f.Add([]byte(seed))

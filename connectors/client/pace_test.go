@@ -485,6 +485,29 @@ func TestPauseWithoutATime(t *testing.T) {
 	})
 }
 
+// Calls that wait for their turn by the rate when the vendor asks for a pause are not made in it.
+func TestPauseReachesThoseWhoWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &wire{answer: func(*http.Request) (int, http.Header, time.Duration) {
+			return http.StatusTooManyRequests, http.Header{"Retry-After": {"60"}}, 0
+		}}
+		c := onWire(t, w, func(c *Config) { c.Rate, c.Concurrency = 0.5, 4 })
+		var busy sync.WaitGroup
+		for range 4 {
+			busy.Go(func() {
+				if _, err := c.Do(t.Context(), write); connectors.KindOf(err) != connectors.RateLimited {
+					t.Errorf("%v, want rate limited", err)
+				}
+			})
+		}
+		busy.Wait()
+		if n := len(w.arrived()); n != 1 {
+			t.Errorf("%d calls were made, want the first alone", n)
+		}
+	})
+}
+
 // Two systems that sign in alike share what the vendor counts together; one that signs in otherwise shares nothing.
 func TestSharedAccount(t *testing.T) {
 	t.Parallel()

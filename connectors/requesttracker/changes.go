@@ -42,8 +42,12 @@ func readCursor(text connectors.Cursor) (cursor, error) {
 	return c, nil
 }
 
-// maxHidden is how many pages of rows in a row that the account may not see are passed over.
-const maxHidden = 200
+// maxHidden is how many pages of rows in a row that the account may not see are passed over, and maxProbe how many pages of
+// the newest rows are asked for one that it may see.
+const (
+	maxHidden = 200
+	maxProbe  = 5
+)
 
 // feed is the query for the watched tickets' changes. Records of mails sent change no ticket and are what accounts most
 // often may not see.
@@ -192,12 +196,12 @@ func (c *Connector) behindHidden(ctx context.Context, op string, at *cursor, s s
 	if s.Pos >= at.newest() && at.Probed <= now && now-at.Probed < int64(c.overlap.Seconds()) {
 		return false, nil
 	}
-	newest, _, err := c.transactions(ctx, op, listing{query: c.feed(beyond(s.Pos)), perPage: maxPage, newest: true})
-	if err != nil {
-		return false, err
+	for page := 1; page <= maxProbe; page++ {
+		newest, _, err := c.transactions(ctx, op, listing{query: c.feed(beyond(s.Pos)), page: page, perPage: maxPage, newest: true})
+		if err != nil || len(newest) > 0 {
+			return err == nil, err
+		}
 	}
-	if len(newest) == 0 {
-		at.Probed = now
-	}
-	return len(newest) > 0, nil
+	at.Probed = now
+	return false, nil
 }

@@ -73,6 +73,26 @@ func (f *feed) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: h, Body: io.NopCloser(bytes.NewReader(body)), ProtoMajor: 1, ProtoMinor: 1, Request: req}, nil
 }
 
+// allShown fails unless every change that was visible at that time has been shown, apart from those behind as many hidden
+// ones as fill a page: these wait for the next look behind an empty page.
+func (f *feed) allShown(newest map[string]int64, at time.Time, old int, started time.Time, size int) {
+	run := 0
+	for i, r := range f.rows {
+		switch {
+		case r.visible.After(at):
+			continue
+		case r.hidden:
+			run++
+		case run < size:
+			run = 0
+		}
+		before := i < old && !r.visible.After(started)
+		if !r.hidden && !before && run < size && newest[r.ticket] < r.id {
+			f.t.Errorf("change %d of ticket %s was not shown by the look that should have seen it", r.id, r.ticket)
+		}
+	}
+}
+
 // Whatever order changes commit in, however long each takes within the overlap, whatever RT's clock says and however many
 // rows are hidden: every change's ticket is shown after it, and no change twice.
 func TestChangesCommitOrders(t *testing.T) {
@@ -99,11 +119,14 @@ func TestChangesCommitOrders(t *testing.T) {
 			begin(took(), rapid.Bool().Draw(rt, "hidden"))
 			f.now = f.now.Add(time.Duration(rapid.SampledFrom([]int{0, 1, 200, 400}).Draw(rt, "apart")) * time.Second)
 		}
-		old := len(f.rows)
+		old, size, long := len(f.rows), rapid.IntRange(1, 5).Draw(rt, "page size"), 0
+		if size > 3 { // as many as the pages that are passed over can hold
+			long = 3
+		}
 		c, err := requesttracker.New(connectors.Config{
 			Key: "model", URL: "https://rt.example", Transport: f, PollOverlap: overlap, Now: func() time.Time { return f.now },
 			Auth:     connectors.Credentials{Token: connectors.NewSecret("1-27-00ff")},
-			Settings: map[string]string{"page_size": strconv.Itoa(rapid.IntRange(1, 5).Draw(rt, "page size"))},
+			Settings: map[string]string{"page_size": strconv.Itoa(size)},
 		})
 		if err != nil {
 			rt.Fatal(err)
@@ -127,34 +150,40 @@ func TestChangesCommitOrders(t *testing.T) {
 		}
 		at := poll("").Next
 		started := f.now
-		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
-			switch rapid.IntRange(0, 5).Draw(rt, "step") {
-			case 0:
-				f.now = f.now.Add(time.Duration(rapid.SampledFrom([]int{1, 1, 30, 290, 310, 5000}).Draw(rt, "pause")) * time.Second)
-			case 1:
-				for range rapid.IntRange(1, 12).Draw(rt, "run") {
-					begin(0, true)
-				}
-			case 2, 3:
-				begin(took(), false)
-			default:
-				at = poll(at).Next
-			}
-		}
 		drain := func() {
+			began := f.now
 			for range 500 {
 				p := poll(at)
 				if at = p.Next; !p.More {
+					f.allShown(newest, began, old, started, size)
 					return
 				}
 			}
 			rt.Fatal("no end")
 		}
-		drain()
-		for range 3 { // everything has committed
-			f.now = f.now.Add(overlap + time.Second)
-			drain()
+		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 5).Draw(rt, "step") {
+			case 0:
+				f.now = f.now.Add(time.Duration(rapid.SampledFrom([]int{1, 1, 30, 290, 310, 5000}).Draw(rt, "pause")) * time.Second)
+			case 1:
+				run := rapid.IntRange(1, 12).Draw(rt, "run")
+				if long > 0 && rapid.IntRange(0, 3).Draw(rt, "long") == 0 {
+					run, long = 120, long-1 // more than a page of any size
+				}
+				for range run {
+					begin(0, true)
+				}
+			case 2, 3:
+				begin(took(), false)
+			case 4:
+				at = poll(at).Next
+			default:
+				drain()
+			}
 		}
+		drain()
+		f.now = f.now.Add(overlap + time.Second)
+		drain() // everything has committed: one look shows it
 		for i, r := range f.rows {
 			if r.hidden || i < old && !r.visible.After(started) {
 				continue
@@ -162,6 +191,10 @@ func TestChangesCommitOrders(t *testing.T) {
 			if newest[r.ticket] < r.id {
 				rt.Errorf("change %d of ticket %s was not shown", r.id, r.ticket)
 			}
+		}
+		for range 2 {
+			f.now = f.now.Add(overlap + time.Second)
+			drain() // and nothing comes again
 		}
 	})
 }

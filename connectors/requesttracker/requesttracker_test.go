@@ -400,10 +400,10 @@ func TestChangesBehindHiddenRows(t *testing.T) {
 			}
 		}
 	}
-	idle(15) // what was seen within the overlap is passed over once more, the hidden rows between included
+	idle(20) // what was seen within the overlap is passed over once more, the hidden rows between included
 	for range 2 {
 		now = now.Add(10 * time.Minute)
-		idle(15)
+		idle(20)
 	}
 	idle(1)
 }

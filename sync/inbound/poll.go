@@ -248,7 +248,7 @@ func (p *Poller) failed(ctx context.Context, row db.LeasePollRow, cursor connect
 	p.opts.Pulse.Polled(0, cause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	wait := min(p.system.PollInterval<<min(row.Failures, 6), max(15*time.Minute, p.system.PollInterval))
+	wait := min(p.system.PollInterval<<min(row.Failures, 6), max(30*time.Second, p.system.PollInterval))
 	wait = max(wait, connectors.RetryAfterOf(cause))
 	return p.store.System(ctx, func(q db.Querier) error {
 		return p.settle(ctx, q, db.SettlePollParams{

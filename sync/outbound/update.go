@@ -36,6 +36,9 @@ func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlemen
 	}
 	reading := w.system.Mapping.Read(ticket.Fields)
 	u.leaveUnknown(reading)
+	if x.Delivery.Attempts > 1 {
+		u.leaveParked(ticket)
+	}
 	if ticket.Gone != connectors.Present || w.moved(x.Link, ticket, u.written) {
 		return w.pullFirst(ctx, x)
 	}
@@ -106,6 +109,17 @@ func (u *updating) leaveUnknown(now mapping.Reading) {
 	}
 }
 
+// leaveParked leaves alone what moved at the vendor to a value that waits for a person, such as one that the lifecycle
+// refuses. It was pulled at the first try; pulling it again would change nothing, and all else on the lane would wait behind it.
+func (u *updating) leaveParked(ticket connectors.Ticket) {
+	for f := range u.written.Words {
+		reason, parked := u.exchange.Link.Parked[f]
+		if parked && u.worker.movedField(u.exchange.Link, ticket, u.written, f) {
+			u.leave(f, reason)
+		}
+	}
+}
+
 // withhold keeps plain updates back from a ticket on which the work is over: the vendor would start its clock anew, or reopen
 // it. They go out with the next write once it is reopened.
 func (u *updating) withhold(missing map[incident.Field]connectors.Fields, state string) {
@@ -158,14 +172,18 @@ func (u *updating) note(s *ledger.Settlement, wrote map[incident.Field]connector
 // on it, to something other than what is about to be written: that is a conflict, and overwriting it would be
 // a silent one.
 func (w *Worker) moved(link ledger.Link, ticket connectors.Ticket, written mapping.Written) bool {
-	for f, words := range written.Words {
-		base, known := link.Base[f]
-		now, read := w.system.Mapping.WordsOf(f, ticket.Fields)
-		if known && read && !base.Holds(now) && !has(ticket.Fields, words) {
+	for f := range written.Words {
+		if w.movedField(link, ticket, written, f) {
 			return true
 		}
 	}
 	return false
+}
+
+func (w *Worker) movedField(link ledger.Link, ticket connectors.Ticket, written mapping.Written, f incident.Field) bool {
+	base, known := link.Base[f]
+	now, read := w.system.Mapping.WordsOf(f, ticket.Fields)
+	return known && read && !base.Holds(now) && !has(ticket.Fields, written.Words[f])
 }
 
 // patientTries is how often a delivery goes again at once upon news of the vendor's.

@@ -190,10 +190,13 @@ func (c *checker) comments(l ledgertest.Link, name string, t *ticket) {
 			since = e.Version
 		}
 	}
-	written := map[string]int{}
+	written, there := map[string]int{}, map[string]bool{}
 	for _, a := range t.acts {
-		if a.ours && a.key != "" && !a.stale {
-			written[a.key]++
+		if a.ours && a.key != "" {
+			there[a.key] = true
+			if !a.stale {
+				written[a.key]++
+			}
 		}
 	}
 	for key, n := range written {
@@ -202,7 +205,7 @@ func (c *checker) comments(l ledgertest.Link, name string, t *ticket) {
 		}
 	}
 	for _, e := range c.entries[l.Incident] {
-		if e.Kind == ledger.Commented && e.Link != l.ID && e.Version > since && written[e.Comment.String()] == 0 {
+		if e.Kind == ledger.Commented && e.Link != l.ID && e.Version > since && !there[e.Comment.String()] {
 			c.fail("R1: %s: %s of version %d is not at %s", name, c.named(e.Comment.String()), e.Version, t.id)
 		}
 	}

@@ -43,7 +43,7 @@ func TestSimulation(t *testing.T) {
 		p := tilted(*seed)
 		p.verbose = testing.Verbose()
 		r := once(t, p)
-		t.Logf("seed %d: %+v\n%s", *seed, p, r.world.trace.about())
+		t.Logf("seed %d: %+v\n%s%s", *seed, p, r.world.trace.about(), r.world.standing())
 		report(t, r)
 		return
 	}
@@ -136,4 +136,30 @@ func TestTheSameSeedGivesTheSameHistory(t *testing.T) {
 			}
 		}
 	}
+}
+
+// standing is how both sides stand, for people.
+func (w *world) standing() string {
+	var b strings.Builder
+	c := w.stores.contents()
+	for _, i := range c.Incidents {
+		fmt.Fprintf(&b, "%s: version %d %v\n", w.stores.name(i.ID.UUID), i.Version, i.Values)
+	}
+	for _, e := range c.Entries {
+		fmt.Fprintf(&b, "%s version %d: %s by %s from %s: %v %v\n", w.stores.name(e.Incident.UUID), e.Version, e.Kind, e.Actor.Name, w.stores.name(e.Link.UUID), e.Changes, e.Detail)
+	}
+	for _, l := range c.Links {
+		fmt.Fprintf(&b, "%s: %s base %v parked %v\n", w.stores.name(l.ID.UUID), l.ExternalID, l.Base, l.Parked)
+		for _, d := range c.Deliveries {
+			if d.Link == l.ID {
+				fmt.Fprintf(&b, "\t%s of version %d %v: %s\n", d.Kind, d.Version, d.Values, d.State)
+			}
+		}
+		for _, v := range w.vendors {
+			if t := v.followed(l.ExternalID); t != nil && v.id == l.System {
+				fmt.Fprintf(&b, "\tat the vendor: %s\n", show(t.fields))
+			}
+		}
+	}
+	return b.String()
 }

@@ -256,12 +256,15 @@ func (w *world) killed(h *hub) {
 		return
 	}
 	// The power fails: every process dies, and when they start again their leases have ended.
-	for _, other := range w.running() {
-		if !other.dead.Swap(true) {
-			other.stop()
-		}
+	dead := append(w.running(), h)
+	for _, other := range dead {
+		other.dead.Store(true)
+		other.stop()
 	}
 	w.clock.after(d.between("restart", 20*time.Second, 30*time.Second), func() {
+		for _, other := range dead {
+			other.runs.Wait() // a transaction of its own that is still under way may take a lease
+		}
 		w.together()
 		for place := range w.plan.hubs {
 			w.start(place)

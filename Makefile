@@ -1,6 +1,6 @@
 # Every target has a line of help behind "##". Logic is Go (internal/setup) or a script in tools, not here.
 .DEFAULT_GOAL := help
-.PHONY: help run test race fuzz bench lint format generate generate-check e2e verify setup-%
+.PHONY: help run test race fuzz bench lint format generate generate-check e2e chaos simulate mutants verify setup-%
 
 GO ?= go
 # Built without asking git for a version: git refuses in a clone that belongs to another user.
@@ -53,6 +53,18 @@ generate-check: ## fails when generated code is not what make generate makes
 
 e2e: setup-e2e ## the built binary against real peers (Request Tracker 5: Debian 12, as root or by sudo)
 	$(GO) test -tags e2e -count=1 -timeout 20m $(ARGS) $(or $(PKG),./e2e/... ./connectors/...)
+
+chaos: setup-e2e ## hubs, Postgres and vendors under every fault at once; CHAOS=full for the run of RELIABILITY.md, ARGS for the rest
+	$(GO) test -tags chaos -count=1 -timeout 120m $(if $(filter full,$(CHAOS)),$(chaos-full)) $(ARGS) ./e2e/chaos
+chaos-full = -args -chaos.changes 10000 -chaos.tickets 1000 -chaos.kills 20 -chaos.pgkills 4 -chaos.servicenows 4 -chaos.rt 20 -chaos.partition 10m -chaos.partchanges 2000 -chaos.dropped 1000
+
+# How many seeds the simulation tries.
+RUNS ?= 10000
+simulate: setup-test ## the sync's decisions in RUNS (10000) simulated worlds; ARGS="-seed N -v" shows one
+	$(GO) test -count=1 -timeout 60m ./sync/simulation -run TestSimulation -runs $(RUNS) $(ARGS)
+
+mutants: setup-test ## the test of the tests: planted bugs that the simulation must catch
+	LIAISON_MUTANTS=1 $(GO) test -count=1 -timeout 60m -run TestMutants $(ARGS) ./sync/simulation
 
 verify: ## all that CI does: test, lint, race, generated code, e2e
 	.ci/run

@@ -14,12 +14,12 @@ import (
 
 // Link is the resolver for the link field.
 func (r *conflictResolver) Link(ctx context.Context, obj *model.Conflict) (*model.ExternalLink, error) {
-	return linkNamed(ctx, obj.Peers, obj.Conflict.Link)
+	return linkNamed(ctx, obj.Peers, obj.Link)
 }
 
 // Incident is the resolver for the incident field.
 func (r *conflictResolver) Incident(ctx context.Context, obj *model.Conflict) (*model.Incident, error) {
-	return incidentNamed(ctx, obj.Peers, obj.Conflict.Incident)
+	return incidentNamed(ctx, obj.Peers, obj.Incident)
 }
 
 // Explanation is the resolver for the explanation field.

@@ -50,7 +50,7 @@ func (r *Resolver) explanation(ctx context.Context, d *model.Delivery) (*model.E
 	if err != nil {
 		return nil, err
 	}
-	w := explain.Delivery(d.Delivery, at, r.now())
+	w := explain.Delivery(d.Delivery, at)
 	out := &model.Explanation{What: w.What}
 	if w.Do != "" {
 		out.WhatToDo = &w.Do
@@ -129,7 +129,7 @@ func (r *Resolver) cause(ctx context.Context, e *model.LedgerEntry) (*model.Entr
 	if err != nil {
 		return nil, err
 	}
-	if first, ok := causes.By[e.EntryKey]; ok {
+	if first, ok := causes.By[e.EntryKey]; ok && !explain.Together(first, e.Entry) {
 		out.Entry = &model.LedgerEntry{Entry: first, Peers: causes.Peers}
 		said, err := entryText(ctx, out.Entry)
 		if err != nil {

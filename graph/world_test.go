@@ -195,7 +195,7 @@ func newWorld(t *testing.T, change ...func(*graph.Deps)) *world {
 	w.handler = graph.NewHandler(deps)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Log("LOGS", w.logs.String())
+			t.Log("the hub logged:\n" + w.logs.String())
 		}
 	})
 	server := httptest.NewServer(w.handler)

@@ -202,12 +202,12 @@ func (o *operator) causes(s *story, entries []ledger.Entry, links []ledger.Link,
 	for _, e := range entries {
 		at := about(e)
 		out := storyEntry{Version: e.Version, At: e.At, Kind: string(e.Kind), Text: explain.Entry(e, at), Because: []string{}, Rule: explain.Rule(e), Mapping: e.Mapping, Trace: e.TraceID}
-		if first, ok := causes[e.EntryKey]; ok {
-			out.Because = append(out.Because, fmt.Sprintf("%s (change %d)", explain.Entry(first, about(first)), first.Version))
+		if first, ok := causes[e.EntryKey]; ok && !explain.Together(first, e) {
+			out.Because = append(out.Because, fmt.Sprintf("of change %d: %s", first.Version, explain.Entry(first, about(first))))
 		}
 		if id, ok := calls[ledger.VersionKey{Incident: e.Incident, Version: e.Version}]; ok {
 			if n := slices.IndexFunc(rows, func(r ledger.InboxRow) bool { return r.ID == id }); n >= 0 {
-				out.Because = append(out.Because, explain.Call(rows[n], at))
+				out.Because = append(out.Because, "of what came in: "+explain.Call(rows[n], at))
 			}
 		}
 		s.Entries = append(s.Entries, out)
@@ -254,7 +254,7 @@ func (o *operator) tell(s *story) {
 		o.say("Delivery %s carries change %d.", s.only.ID, s.only.Version)
 		for _, t := range s.Tickets {
 			if t.Link == s.only.Link {
-				o.say("  %s", explain.Delivery(*s.only, explain.Where{System: t.name, Ticket: t.Ticket}, o.now()))
+				o.say("  %s", explain.Delivery(*s.only, explain.Where{System: t.name, Ticket: t.Ticket}))
 			}
 		}
 	}
@@ -267,7 +267,7 @@ func (o *operator) tell(s *story) {
 	for _, e := range s.Entries {
 		o.say("%5d  %s  %s", e.Version, e.At.Format("2 Jan 2006 15:04:05"), e.Text)
 		for _, b := range e.Because {
-			o.say("       because: %s", b)
+			o.say("       because %s", b)
 		}
 		if by := described(e); by != "" {
 			o.say("       %s", by)

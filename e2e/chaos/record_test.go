@@ -25,6 +25,7 @@ type row struct {
 // linkRow is the tie to a ticket.
 type linkRow struct {
 	id, system, ticket, correlation string
+	read                            bool // the hub has seen the ticket's fields
 	parked                          map[string]string // field to reason
 }
 
@@ -85,11 +86,11 @@ func (w *world) read(ctx context.Context, full bool) (map[string]*row, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = each(ctx, w, `SELECT i.number, l.id::text, s.key, coalesce(l.external_id, ''), l.correlation_id::text, l.parked::text
+	err = each(ctx, w, `SELECT i.number, l.id::text, s.key, coalesce(l.external_id, ''), l.correlation_id::text, l.parked::text, l.base ? 'priority'
 		FROM external_link l JOIN incident i ON i.organisation_id = l.organisation_id AND i.id = l.incident_id JOIN external_system s ON s.id = l.system_id`, func(rows pgx.Rows) error {
 		var number, parked string
 		l := &linkRow{}
-		if err := rows.Scan(&number, &l.id, &l.system, &l.ticket, &l.correlation, &parked); err != nil {
+		if err := rows.Scan(&number, &l.id, &l.system, &l.ticket, &l.correlation, &parked, &l.read); err != nil {
 			return err
 		}
 		if err := json.Unmarshal([]byte(parked), &l.parked); err != nil {

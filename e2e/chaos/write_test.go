@@ -278,21 +278,31 @@ func (w *world) open(ctx context.Context, i *incident, random *rand.Rand) {
 	}
 }
 
+// shares are the parts of [0, 1) that lead to changes of the title, the priority and the state; what is left is for messages.
+// Conflicts are what a partition is about.
+func (w *world) shares(i *incident, title, priority, state float64) (t, p, s float64) {
+	if w.plan.partition > 0 && i.title == byBoth {
+		return 0.40, 0.65, 0.80
+	}
+	return title, priority, state
+}
+
 // hubChange makes one change in the hub.
 func (w *world) hubChange(ctx context.Context, i *incident, random *rand.Rand) {
 	i.hubTurn.Lock()
 	defer i.hubTurn.Unlock()
 	defer w.done.Add(1)
 	defer w.hubDid.Add(1)
+	title, priority, state := w.shares(i, 0.30, 0.42, 0.55)
 	switch at := random.Float64(); {
-	case at < 0.30 && i.title != byVendor, at < 0.55 && w.plan.partition > 0 && i.title == byBoth:
+	case at < title && i.title != byVendor:
 		tok := i.nextToken("h")
 		title := tok + " named" + some(random, flourishes)
 		w.mutate(ctx, i, "title", title, tok, `updateIncident(input: {incidentId: $id, title: $v, idempotencyKey: $key})`, "String!")
-	case at < 0.42 && i.priority != byVendor:
+	case at < priority && i.priority != byVendor:
 		tok := i.nextToken("h")
 		w.mutate(ctx, i, "priority", some(random, []string{"P1", "P2", "P3", "P4"}), tok, `assessIncident(input: {incidentId: $id, priority: $v, idempotencyKey: $key})`, "Priority!")
-	case at < 0.55 && i.state != byVendor:
+	case at < state && i.state != byVendor:
 		w.hubMove(ctx, i, random)
 	case at < 0.85:
 		w.say(ctx, i, random, "comment")
@@ -368,16 +378,17 @@ func (w *world) vendorChange(ctx context.Context, i *incident, random *rand.Rand
 	}
 	o := op{at: time.Now(), token: i.nextToken(v.letter())}
 	var m move
+	title, priority, state := w.shares(i, 0.20, 0.40, 0.55)
 	// Where the journal shows what was said only later than the ticket shows that it changed, a message is found with the
 	// ticket's next change, and nobody knows when that is. So agents there set priorities.
 	switch at := random.Float64(); {
-	case at < 0.2 && i.title != byHub && !second, at < 0.5 && w.plan.partition > 0 && i.title == byBoth && !second:
+	case at < title && i.title != byHub && !second:
 		o.field, o.value = "title", o.token+" renamed"+some(random, flourishes)
 		m.title = o.value
-	case (at < 0.4 || v.lags && !*lagFlag) && i.priority != byHub && !second:
+	case (at < priority || v.lags && !*lagFlag) && i.priority != byHub && !second:
 		o.field, o.value = "priority", some(random, []string{"P1", "P2", "P3", "P4"})
 		m.priority = o.value
-	case at < 0.55 && i.state != byHub && !second:
+	case at < state && i.state != byHub && !second:
 		o.field, o.value = "state", some(random, []string{"IN_PROGRESS", "ON_HOLD/AWAITING_CUSTOMER", "ON_HOLD/AWAITING_PROBLEM", "IN_PROGRESS", "RESOLVED"})
 		if v.rt {
 			o.value = some(random, []string{"IN_PROGRESS", "ON_HOLD", "RESOLVED"})
@@ -415,7 +426,7 @@ func (w *world) lookForTickets(ctx context.Context) {
 				i.mu.Lock()
 				if r := rows[i.number]; r != nil {
 					for _, v := range i.vendors {
-						if l := r.links[v.key]; l != nil && l.ticket != "" {
+						if l := r.links[v.key]; l != nil && l.ticket != "" && l.read {
 							i.tickets[v] = l.ticket
 						}
 					}
@@ -430,7 +441,8 @@ func (w *world) lookForTickets(ctx context.Context) {
 	}
 }
 
-// ticketOf waits until the hub knows the ticket: agents act on tickets that are there.
+// ticketOf waits until the hub knows the ticket and has read it once: what stands there when it first reads it counts as what
+// the vendor gave a fresh ticket, and is nobody's change.
 func (w *world) ticketOf(ctx context.Context, i *incident, v *vendor) (string, error) {
 	i.mu.Lock()
 	id, number := i.tickets[v], i.number
@@ -443,7 +455,7 @@ func (w *world) ticketOf(ctx context.Context, i *incident, v *vendor) (string, e
 	for {
 		var found *string
 		err := w.database.pool.QueryRow(ctx, `SELECT l.external_id FROM external_link l JOIN incident i ON i.organisation_id = l.organisation_id AND i.id = l.incident_id
-			JOIN external_system s ON s.id = l.system_id WHERE i.number = $1 AND s.key = $2`, number, v.key).Scan(&found)
+			JOIN external_system s ON s.id = l.system_id WHERE i.number = $1 AND s.key = $2 AND l.base ? 'priority'`, number, v.key).Scan(&found)
 		if err == nil && found != nil {
 			i.mu.Lock()
 			i.tickets[v] = *found

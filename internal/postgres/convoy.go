@@ -29,11 +29,11 @@ type convoy struct {
 
 func (tx *transaction) convoy(ctx context.Context, sql string, args []any) *convoy {
 	c := &convoy{tx: tx, last: isLast(ctx) && tx.outer == nil}
-	batch, before := tx.opening, 0
+	batch := tx.opening
 	if batch == nil {
 		batch = &pgx.Batch{}
 	}
-	before = batch.Len()
+	before := batch.Len()
 	tx.opening = nil
 	batch.Queue(sql, args...)
 	if c.last {

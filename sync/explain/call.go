@@ -1,8 +1,14 @@
 package explain
 
 import (
+	"liaison/internal/incident"
 	"liaison/sync/ledger"
 )
+
+// Together reports whether two entries are parts of one thing that came from a vendor: then none caused the other.
+func Together(a, b ledger.Entry) bool {
+	return a.Link == b.Link && a.Link != (incident.LinkID{}) && a.At.Equal(b.At)
+}
 
 // Call says in a sentence how something came in and what became of it.
 func Call(r ledger.InboxRow, at Where) string {
@@ -16,7 +22,7 @@ func Call(r ledger.InboxRow, at Where) string {
 		text = "A comparison found that " + at.ticket() + " differs"
 	case ledger.FromHook:
 		if r.Number != "" || r.ExternalID != "" {
-			text += " about " + at.ticket()
+			text += " about " + at.bare()
 		}
 	}
 	switch r.State {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"time"
 
 	"liaison/connectors"
 	"liaison/internal/incident"
@@ -61,8 +60,8 @@ const (
 	kindInternal = "internal"
 )
 
-// Delivery says how a delivery stands. now is for how long it has waited.
-func Delivery(d ledger.Delivery, at Where, now time.Time) Words {
+// Delivery says how a delivery stands.
+func Delivery(d ledger.Delivery, at Where) Words {
 	switch d.State {
 	case ledger.StateDelivered:
 		return Words{What: sentence(at.system() + " has it: Liaison " + deedThere(d, at, past) + tries(d))}

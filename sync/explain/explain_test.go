@@ -62,7 +62,7 @@ func TestEveryKindOfFailureHasWords(t *testing.T) {
 				Kind: ledger.UpdateTicket, State: state, ErrorKind: kind, Error: failed(kind),
 				Values: incident.Values{incident.FieldPriority: "P1", incident.FieldTitle: "x"},
 			}
-			w := explain.Delivery(d, snow, now)
+			w := explain.Delivery(d, snow)
 			plain(t, w.What)
 			if !strings.Contains(w.What, "INC0010001") && !strings.Contains(w.What, "ServiceNow") {
 				t.Errorf("%s: it names neither ticket nor system: %s", kind, w.What)
@@ -109,7 +109,7 @@ func TestDeliveries(t *testing.T) {
 			"Liaison tried to open a ticket in ServiceNow, and the answer was lost: nobody knows yet whether it is there: “connection reset”. Liaison asks ServiceNow what became of it, and sends it again only when it is sure that it is not there.",
 		},
 	} {
-		if got := explain.Delivery(c.d, c.at, now).String(); got != c.want {
+		if got := explain.Delivery(c.d, c.at).String(); got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
 		}
 	}
@@ -146,8 +146,10 @@ func TestEntries(t *testing.T) {
 		e    ledger.Entry
 		want string
 	}{
-		{ledger.Entry{Kind: ledger.Changed, Actor: ada, Changes: ledger.Changes{incident.FieldTitle: {"", "Printer on fire"}, incident.FieldAssignee: {"Bob", ""}, incident.FieldState: {"NEW", "ON_HOLD/AWAITING_VENDOR"}}},
-			"Ada Agent changed the title to “Printer on fire”, the state from NEW to ON_HOLD/AWAITING_VENDOR and the agent from “Bob” to nothing."},
+		{
+			ledger.Entry{Kind: ledger.Changed, Actor: ada, Changes: ledger.Changes{incident.FieldTitle: {"", "Printer on fire"}, incident.FieldAssignee: {"Bob", ""}, incident.FieldState: {"NEW", "ON_HOLD/AWAITING_VENDOR"}}},
+			"Ada Agent changed the title to “Printer on fire”, the state from NEW to ON_HOLD/AWAITING_VENDOR and the agent from “Bob” to nothing.",
+		},
 		{ledger.Entry{Kind: ledger.Commented, Actor: system, Visibility: incident.Internal}, "ServiceNow wrote a work note."},
 		{ledger.Entry{Kind: ledger.TicketChanged, Actor: system, Detail: json.RawMessage(`{"state": ["New", "In Progress"]}`)}, "Ticket INC0010001 of ServiceNow went from “New” to “In Progress” there, which changes nothing here."},
 		{ledger.Entry{Kind: ledger.TicketChanged, Actor: system, Detail: json.RawMessage(`{"pushed": ["priority", "title"]}`)}, "Liaison sends the priority and the title to ticket INC0010001 of ServiceNow again, because the hub's value stands."},

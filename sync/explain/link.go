@@ -39,7 +39,7 @@ func Link(s Standing, at Where, now time.Time) []string {
 		say("The last exchange about it was %s ago", pulse.Span(now.Sub(s.Link.LastSyncedAt)))
 	}
 	if s.Head != nil {
-		out = append(out, Delivery(*s.Head, at, now).String())
+		out = append(out, Delivery(*s.Head, at).String())
 		if more := s.Link.Waiting - 1; more == 1 {
 			say("One more delivery waits behind it")
 		} else if more > 1 {

@@ -85,7 +85,7 @@ func (p *Poller) Step(ctx context.Context) (int, error) {
 	ctx, release := system.Hold(ctx, func(ctx context.Context, lasts time.Duration) error { return p.renew(ctx, row, lasts) })
 	defer release()
 	cursor, found := connectors.Cursor(row.Cursor), 0
-	for range maxPages {
+	for n := range maxPages {
 		page, err := p.system.Connector.Changes(ctx, cursor)
 		if err != nil {
 			return found, errors.Join(err, p.failed(ctx, row, cursor, err))
@@ -103,7 +103,7 @@ func (p *Poller) Step(ctx context.Context) (int, error) {
 		found += len(moved)
 		cursor = page.Next
 		last := !page.More
-		if err := p.keep(ctx, row, moved, cursor, last); err != nil {
+		if err := p.keep(ctx, row, moved, cursor, last, !last && n+1 < maxPages); err != nil {
 			return found, err
 		}
 		if last {
@@ -226,8 +226,8 @@ func (p *Poller) strays(ctx context.Context, refs []connectors.Ref, unlinked map
 	return slices.Compact(out), nil
 }
 
-// keep stores what a page told and moves the cursor past it, together.
-func (p *Poller) keep(ctx context.Context, row db.LeasePollRow, tickets []string, cursor connectors.Cursor, last bool) error {
+// keep stores what a page told and moves the cursor past it, together. Unless this poll goes on it gives the lease back.
+func (p *Poller) keep(ctx context.Context, row db.LeasePollRow, tickets []string, cursor connectors.Cursor, last, goesOn bool) error {
 	at := p.opts.Now()
 	return p.store.System(ctx, func(q db.Querier) error {
 		if len(tickets) > 0 {
@@ -235,7 +235,7 @@ func (p *Poller) keep(ctx context.Context, row db.LeasePollRow, tickets []string
 				return fmt.Errorf("storing a poll's findings: %w", err)
 			}
 		}
-		settle := db.SettlePollParams{SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, Cursor: string(cursor), DueAt: at, LastOkAt: &at}
+		settle := db.SettlePollParams{SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, Cursor: string(cursor), DueAt: at, LastOkAt: &at, More: goesOn}
 		if last {
 			settle.DueAt = at.Add(p.system.PollInterval)
 		}

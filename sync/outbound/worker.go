@@ -231,7 +231,7 @@ func (w *Worker) carry(ctx, calling context.Context, x ledger.Exchange) error {
 	defer span.End()
 	held, release := w.leases.Keep(calling, x.Lease, x.Asked)
 	defer release()
-	s, began := ledger.Settlement{}, time.Now()
+	var s ledger.Settlement
 	switch err := w.calls.Acquire(ctx, 1); {
 	case err != nil:
 		s = unsent(x)
@@ -239,7 +239,7 @@ func (w *Worker) carry(ctx, calling context.Context, x ledger.Exchange) error {
 		s = unsent(x)
 		w.calls.Release(1)
 	default:
-		began = time.Now()
+		began := time.Now()
 		w.opts.Pulse.Begun(x)
 		s = w.guarded(held, x)
 		w.opts.Pulse.Exchanged(x, s)

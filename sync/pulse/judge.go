@@ -96,8 +96,8 @@ func Judge(h ledger.Health, now time.Time) Judgement {
 		return Judgement{Status: Paused, Alarms: j.alarms}
 	}
 	status := InStep
-	worse := func(s Status, any bool) {
-		if any && status == InStep {
+	worse := func(s Status, found bool) {
+		if found && status == InStep {
 			status = s
 		}
 	}
@@ -175,13 +175,13 @@ func (j *judge) proof() bool {
 
 // work is what waits for a person, or for too long.
 func (j *judge) work() bool {
-	h, any := j.h, false
+	h, found := j.h, false
 	count := func(k AlarmKind, n int64, one, many string) {
 		switch {
 		case n == 1:
-			any = j.raise(k, time.Time{}, "%s", one)
+			found = j.raise(k, time.Time{}, "%s", one)
 		case n > 1:
-			any = j.raise(k, time.Time{}, many, n)
+			found = j.raise(k, time.Time{}, many, n)
 		}
 	}
 	count(DeadLetters, h.Dead, "One delivery was given up and holds those behind it. Retry, edit or skip it.",
@@ -195,13 +195,13 @@ func (j *judge) work() bool {
 		count(UnknownOutcome, h.Unknown, "The answer to one delivery was lost, and the vendor is being asked what became of it.", "The answers to %d deliveries were lost, and the vendor is being asked what became of them.")
 	}
 	if wait := j.now.Sub(h.OldestUnsent); h.Waiting > 0 && wait > Stuck && h.Dead == 0 {
-		any = j.raise(Backlog, h.OldestUnsent, "The oldest change that %s has yet to hear of was made %s ago.", h.Name, Span(wait))
+		found = j.raise(Backlog, h.OldestUnsent, "The oldest change that %s has yet to hear of was made %s ago.", h.Name, Span(wait))
 	}
 	if heard := later(h.NewsAt, h.Since); h.SilenceAfter > 0 && h.Followed && !heard.IsZero() && j.now.Sub(heard) > h.SilenceAfter {
-		any = j.raise(NoNews, heard, "No news from %s for %s; the alarm is set at %s. Look whether it still calls, and whether anybody works there.",
+		found = j.raise(NoNews, heard, "No news from %s for %s; the alarm is set at %s. Look whether it still calls, and whether anybody works there.",
 			h.Name, Span(j.now.Sub(heard)), Span(h.SilenceAfter))
 	}
-	return any
+	return found
 }
 
 // Span writes a length of time as people say it, in its two largest units.

@@ -53,7 +53,8 @@ func TestJudge(t *testing.T) {
 		},
 		"it never exchanged anything": {
 			func(h *ledger.Health) { h.SentAt, h.ReadAt, h.PolledAt = time.Time{}, time.Time{}, time.Time{} }, pulse.Unproven,
-			[]pulse.AlarmKind{pulse.NotReached, pulse.NeverUsed}, "",
+			[]pulse.AlarmKind{pulse.NotReached, pulse.NeverUsed},
+			"",
 		},
 		"it has not answered for a quarter of an hour": {
 			func(h *ledger.Health) { h.ReadAt = ago(15 * time.Minute) }, pulse.Unproven, []pulse.AlarmKind{pulse.NotReached}, "15 minutes",
@@ -62,13 +63,17 @@ func TestJudge(t *testing.T) {
 			func(h *ledger.Health) {
 				h.PollFailedAt, h.FailedAt, h.ErrorKind, h.Error = ago(5*time.Second), ago(5*time.Second), "rejected", "no right to list"
 			},
-			pulse.Failing, []pulse.AlarmKind{pulse.PollFails}, "no right to list",
+			pulse.Failing,
+			[]pulse.AlarmKind{pulse.PollFails},
+			"no right to list",
 		},
 		"the last write failed although reads work": {
 			func(h *ledger.Health) {
 				h.SendFailedAt, h.FailedAt, h.ErrorKind, h.Error = ago(time.Minute), ago(time.Minute), "auth", "may not write"
 			},
-			pulse.Failing, []pulse.AlarmKind{pulse.SendFails}, "rights there",
+			pulse.Failing,
+			[]pulse.AlarmKind{pulse.SendFails},
+			"rights there",
 		},
 		"a write failed before the last one that went well": {
 			func(h *ledger.Health) {
@@ -86,7 +91,8 @@ func TestJudge(t *testing.T) {
 		"a dead letter": {func(h *ledger.Health) { h.Dead = 1 }, pulse.NeedsYou, []pulse.AlarmKind{pulse.DeadLetters}, "One delivery"},
 		"a parked field, a parked call, conflicts and drift": {
 			func(h *ledger.Health) { h.ParkedFields, h.ParkedCalls, h.Conflicts, h.Drift = 1, 2, 3, 4 }, pulse.NeedsYou,
-			[]pulse.AlarmKind{pulse.FieldsParked, pulse.CallsParked, pulse.ConflictsWait, pulse.Drifted}, "3 conflicts",
+			[]pulse.AlarmKind{pulse.FieldsParked, pulse.CallsParked, pulse.ConflictsWait, pulse.Drifted},
+			"3 conflicts",
 		},
 		"no news for two days": {func(h *ledger.Health) { h.NewsAt = ago(48 * time.Hour) }, pulse.NeedsYou, []pulse.AlarmKind{pulse.NoNews}, "for 2 days; the alarm is set at 1 day"},
 		"no news since it was first looked after": {

@@ -78,8 +78,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			if err := m.write(last); err != nil {
+			err := m.write(last)
+			cancel()
+			if err != nil {
 				m.opts.Log.InfoContext(ctx, "the last notes on how systems do were not written", "error", err)
 			}
 			return nil

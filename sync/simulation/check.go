@@ -222,8 +222,8 @@ func (c *checker) comments(l ledgertest.Link, name string, t *ticket) {
 		case a.stale:
 			extra++
 		case a.ours:
-			if copy, ok := copies[a.entry]; ok && copy.String() != a.key {
-				c.fail("R2: %s: %s is held to be %s and is %s", name, a.entry, c.named(copy.String()), c.named(a.key))
+			if held, ok := copies[a.entry]; ok && held.String() != a.key {
+				c.fail("R2: %s: %s is held to be %s and is %s", name, a.entry, c.named(held.String()), c.named(a.key))
 			} else if !ok {
 				c.fail("R2: %s: %s is not known to be %s", name, a.entry, c.named(a.key))
 			}

@@ -164,8 +164,12 @@ func (p *person) change(n int) {
 		})
 	default:
 		moves := []incident.Move{
-			{To: incident.InProgress}, {To: incident.OnHold, HoldReason: incident.AwaitingVendor}, {To: incident.InProgress},
-			{To: incident.Resolved, Resolution: "Mended."}, {To: incident.InProgress}, {To: incident.Closed},
+			{To: incident.InProgress},
+			{To: incident.OnHold, HoldReason: incident.AwaitingVendor},
+			{To: incident.InProgress},
+			{To: incident.Resolved, Resolution: "Mended."},
+			{To: incident.InProgress},
+			{To: incident.Closed},
 		}
 		m := moves[d.pick("move", len(moves))]
 		_ = p.insist(fmt.Sprintf("move to %s %s", m.To, what), func(ctx context.Context, d *desk.Desk, k desk.Key) error {

@@ -59,8 +59,7 @@ func (p *port) fate(d draw, op string, write bool) fate {
 	x := float64(d.word("fate")>>11) / (1 << 53)
 	for _, f := range fates {
 		if x -= f.weight; x < 0 {
-			switch {
-			case f.fate == late && !(write && w.plan.lateWrites(op)):
+			if f.fate == late && (!write || !w.plan.lateWrites(op)) {
 				return timedOut
 			}
 			return f.fate

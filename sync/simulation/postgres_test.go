@@ -114,6 +114,7 @@ func TestSchedulesOverPostgres(t *testing.T) {
 					if r := overPostgres(t, newPlan(s)); len(r.problems) > 0 {
 						failed.Add(1)
 						report(t, r)
+						t.Logf("at %v both sides stand so:\n%s", r.world.clock.now(), r.world.standing())
 					}
 				})
 			}
@@ -129,7 +130,7 @@ func overPostgres(t *testing.T, p plan) result {
 	p.kills = min(p.kills, 2)
 	w := newWorld(p, scale)
 	s := &inPostgres{db: db, names: map[uuid.UUID]string{}}
-	w.stores, w.together, w.slack = s, func() { s.expire(t) }, time.Second
+	w.stores, w.together, w.slack, w.patience = s, func() { s.expire(t) }, time.Second, 30*time.Second*scale
 	for _, sql := range []string{
 		`INSERT INTO desk (key, name) VALUES ('desk', 'Desk')`,
 		`INSERT INTO organisation (key, name, desk_id) VALUES ('school', 'School', 1)`,

@@ -86,7 +86,7 @@ func (w *world) run() result {
 		if len(problems) == 0 {
 			break
 		}
-		if r.took > mercy+w.plan.poll+w.slack*w.clock.scale*10 {
+		if r.took > mercy+w.plan.poll+w.patience {
 			r.problems = append(r.problems, problems...)
 			break
 		}

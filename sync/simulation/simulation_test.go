@@ -149,7 +149,8 @@ func (w *world) standing() string {
 		fmt.Fprintf(&b, "%s version %d: %s by %s from %s: %v %v\n", w.stores.name(e.Incident.UUID), e.Version, e.Kind, e.Actor.Name, w.stores.name(e.Link.UUID), e.Changes, e.Detail)
 	}
 	for _, l := range c.Links {
-		fmt.Fprintf(&b, "%s: %s base %v parked %v\n", w.stores.name(l.ID.UUID), l.ExternalID, l.Base, l.Parked)
+		fmt.Fprintf(&b, "%s: %s base %v parked %v; due %v held %v taken %v sending %d done %d\n", w.stores.name(l.ID.UUID), l.ExternalID, l.Base, l.Parked,
+			l.Due, l.Held, l.Taken, l.SendingVersion, l.DoneVersion)
 		for _, d := range c.Deliveries {
 			if d.Link == l.ID {
 				fmt.Fprintf(&b, "\t%s of version %d %v: %s\n", d.Kind, d.Version, d.Values, d.State)

@@ -84,6 +84,7 @@ type world struct {
 	// together ends all leases. When it is set, processes only die all at once: a real database's clock is nobody's to
 	// move, so the lease of one that died cannot be told from another's.
 	together func()
+	patience time.Duration // beside mercy: leases last as long as they do, however fast a world runs
 	slack    time.Duration // how late this machine may be with what the world does, added to settle windows
 
 	mu      sync.Mutex

@@ -372,7 +372,10 @@ func (t *tx) SettlePoll(ctx context.Context, p db.SettlePollParams) (int64, erro
 	if !ok || r.LeaseToken != p.LeaseToken {
 		return 0, nil
 	}
-	r.Cursor, r.DueAt, r.Failures, r.LastError, r.LeaseUntil = p.Cursor, stamp(p.DueAt), p.Failures, p.LastError, time.Time{}
+	r.Cursor, r.DueAt, r.Failures, r.LastError = p.Cursor, stamp(p.DueAt), p.Failures, p.LastError
+	if !p.More {
+		r.LeaseUntil = time.Time{}
+	}
 	if p.LastOkAt != nil {
 		r.LastOkAt = stampPtr(p.LastOkAt)
 	}

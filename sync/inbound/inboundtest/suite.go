@@ -244,6 +244,16 @@ func pollLeases(b *box) {
 		renewed, err = q.RenewPoll(b.Context(), db.RenewPollParams{SystemID: 1, LeaseToken: lost.LeaseToken, LeaseSeconds: 60})
 		return err
 	})
+	b.do(func(q db.Querier) error { // a page of several
+		n, err := q.SettlePoll(b.Context(), db.SettlePollParams{SystemID: 1, LeaseToken: held.LeaseToken, Cursor: "c0", DueAt: b.now, More: true})
+		if err == nil && n != 1 {
+			b.Errorf("the holder moved %d cursors between two pages", n)
+		}
+		return err
+	})
+	if _, err := b.poll(); !errors.Is(err, pgx.ErrNoRows) {
+		b.Errorf("a poll was leased again between two of its pages: %v", err)
+	}
 	if n := b.place(held, "c1"); n != 1 || renewed != 0 {
 		b.Errorf("the holder moved %d cursors, the other renewed %d leases", n, renewed)
 	}

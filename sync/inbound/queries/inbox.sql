@@ -79,7 +79,8 @@ UPDATE poll SET lease_until = clock_timestamp() + make_interval(secs => @lease_s
 WHERE system_id = @system_id AND lease_token = @lease_token AND lease_until > '-infinity';
 
 -- name: SettlePoll :execrows
--- The cursor moves in the transaction that stores what was found up to it.
+-- The cursor moves in the transaction that stores what was found up to it. While more pages follow the lease is kept: given
+-- back, another hub would take it between two pages, and both would poll all the time.
 UPDATE poll SET cursor = @cursor, due_at = @due_at, failures = @failures, last_error = @last_error,
-  last_ok_at = coalesce(sqlc.narg(last_ok_at), last_ok_at), lease_until = '-infinity'
+  last_ok_at = coalesce(sqlc.narg(last_ok_at), last_ok_at), lease_until = CASE WHEN @more::boolean THEN lease_until ELSE '-infinity' END
 WHERE system_id = @system_id AND lease_token = @lease_token;

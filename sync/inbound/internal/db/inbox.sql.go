@@ -381,8 +381,8 @@ func (q *Queries) SettleInbox(ctx context.Context, arg SettleInboxParams) (int64
 
 const settlePoll = `-- name: SettlePoll :execrows
 UPDATE poll SET cursor = $1, due_at = $2, failures = $3, last_error = $4,
-  last_ok_at = coalesce($5, last_ok_at), lease_until = '-infinity'
-WHERE system_id = $6 AND lease_token = $7
+  last_ok_at = coalesce($5, last_ok_at), lease_until = CASE WHEN $6::boolean THEN lease_until ELSE '-infinity' END
+WHERE system_id = $7 AND lease_token = $8
 `
 
 type SettlePollParams struct {
@@ -391,11 +391,13 @@ type SettlePollParams struct {
 	Failures   int32
 	LastError  string
 	LastOkAt   *time.Time
+	More       bool
 	SystemID   int64
 	LeaseToken int64
 }
 
-// The cursor moves in the transaction that stores what was found up to it.
+// The cursor moves in the transaction that stores what was found up to it. While more pages follow the lease is kept: given
+// back, another hub would take it between two pages, and both would poll all the time.
 func (q *Queries) SettlePoll(ctx context.Context, arg SettlePollParams) (int64, error) {
 	result, err := q.db.Exec(ctx, settlePoll,
 		arg.Cursor,
@@ -403,6 +405,7 @@ func (q *Queries) SettlePoll(ctx context.Context, arg SettlePollParams) (int64, 
 		arg.Failures,
 		arg.LastError,
 		arg.LastOkAt,
+		arg.More,
 		arg.SystemID,
 		arg.LeaseToken,
 	)

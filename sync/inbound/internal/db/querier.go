@@ -47,7 +47,8 @@ type Querier interface {
 	SelectRows(ctx context.Context, ids []uuid.UUID) ([]SelectRowsRow, error)
 	// Each row is fenced by its own lease token.
 	SettleInbox(ctx context.Context, arg SettleInboxParams) (int64, error)
-	// The cursor moves in the transaction that stores what was found up to it.
+	// The cursor moves in the transaction that stores what was found up to it. While more pages follow the lease is kept: given
+	// back, another hub would take it between two pages, and both would poll all the time.
 	SettlePoll(ctx context.Context, arg SettlePollParams) (int64, error)
 	// Nothing comes back when it was done lately or another hub is at it.
 	TakeUpkeep(ctx context.Context, arg TakeUpkeepParams) ([]int64, error)

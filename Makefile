@@ -55,8 +55,8 @@ e2e: setup-e2e ## the built binary against real peers (Request Tracker 5: Debian
 	$(GO) test -tags e2e -count=1 -timeout 20m $(ARGS) $(or $(PKG),./e2e/... ./connectors/...)
 
 chaos: setup-e2e ## hubs, Postgres and vendors under every fault at once; CHAOS=full for the run of RELIABILITY.md, ARGS for the rest
-	$(GO) test -tags chaos -count=1 -timeout 120m $(if $(filter full,$(CHAOS)),$(chaos-full)) $(ARGS) ./e2e/chaos
-chaos-full = -args -chaos.changes 10000 -chaos.tickets 1000 -chaos.kills 20 -chaos.pgkills 4 -chaos.servicenows 4 -chaos.rt 20 -chaos.partition 10m -chaos.partchanges 2000 -chaos.dropped 1000
+	$(GO) test -tags chaos -count=1 -timeout 120m -v ./e2e/chaos $(if $(filter full,$(CHAOS)),$(chaos-full)) $(ARGS)
+chaos-full = -chaos.changes 10000 -chaos.tickets 1000 -chaos.kills 20 -chaos.pgkills 4 -chaos.servicenows 4 -chaos.rt 20 -chaos.partition 10m -chaos.partchanges 2000 -chaos.dropped 1000
 
 # How many seeds the simulation tries.
 RUNS ?= 10000

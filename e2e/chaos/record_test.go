@@ -25,7 +25,7 @@ type row struct {
 // linkRow is the tie to a ticket.
 type linkRow struct {
 	id, system, ticket, correlation string
-	read                            bool // the hub has seen the ticket's fields
+	read                            bool              // the hub has seen the ticket's fields
 	parked                          map[string]string // field to reason
 }
 

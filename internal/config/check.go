@@ -39,6 +39,7 @@ func (c *checker) check() {
 	c.dataDir()
 	c.databaseURL()
 	c.nightly()
+	c.kept()
 
 	desks := c.keys("desks", len(c.cfg.Desks), func(i int) (string, string) { return c.cfg.Desks[i].Key, c.cfg.Desks[i].Name })
 	organisations := c.keys("organisations", len(c.cfg.Organisations), func(i int) (string, string) {
@@ -360,6 +361,15 @@ func (c *checker) nightly() {
 	}
 	if _, err := time.Parse("15:04", c.cfg.Reconcile.At); err != nil {
 		c.at(path, "wants a time of day such as 02:30, not "+quote(c.cfg.Reconcile.At), "leave it empty for never")
+	}
+}
+
+// kept compares for how long entries stay: what a cursor may come back to cannot be put away.
+func (c *checker) kept() {
+	const path = "ledger.entry_days"
+	l := c.cfg.Ledger
+	if l.EntryDays > 0 && !c.failed[path] && (l.FeedDays == 0 || l.FeedDays > l.EntryDays) {
+		c.at(path, fmt.Sprintf("is %d, and subscribers may come back for longer than that (ledger.feed_days is %d)", l.EntryDays, l.FeedDays), "set ledger.feed_days to at most as many days, or entry_days to 0")
 	}
 }
 

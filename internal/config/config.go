@@ -14,6 +14,7 @@ type Config struct {
 	Telemetry     Telemetry      `yaml:"telemetry"`
 	Limits        Limits         `yaml:"limits"`
 	Inbox         Inbox          `yaml:"inbox"`
+	Ledger        Ledger         `yaml:"ledger"`
 	Reconcile     Reconcile      `yaml:"reconcile"`
 	Desks         []Desk         `yaml:"desks"`
 	Organisations []Organisation `yaml:"organisations"`
@@ -62,6 +63,13 @@ type Limits struct {
 type Inbox struct {
 	BodyDays int `yaml:"body_days"`
 	RowDays  int `yaml:"row_days"`
+}
+
+// Ledger says how long entries are kept where they are. 0 days: for good.
+type Ledger struct {
+	FeedDays    int `yaml:"feed_days"`
+	EntryDays   int `yaml:"entry_days"`
+	ArchiveDays int `yaml:"archive_days"`
 }
 
 // Reconcile is the nightly comparison of every link with its vendor's ticket.
@@ -203,6 +211,7 @@ func Default() *Config {
 			QueryTokens: 2_000,
 		},
 		Inbox:     Inbox{BodyDays: 30, RowDays: 400},
+		Ledger:    Ledger{FeedDays: 30},
 		Reconcile: Reconcile{At: "02:30", Requests: 20_000, RequestsPerMinute: 120},
 	}
 }

@@ -126,6 +126,7 @@ limits:
   webhook_bytes: 65537
   query_tokens: 900
 inbox: {body_days: 10, row_days: 100}
+ledger: {feed_days: 20, entry_days: 200, archive_days: 2000}
 reconcile: {at: "03:15", requests: 500, requests_per_minute: 30, mend: true}
 desks:
   - {key: btls, name: BTLS}

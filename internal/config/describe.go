@@ -52,8 +52,11 @@ var manual = map[string]Setting{
 	"limits.webhook_bytes":     {Example: "1048576", min: 1024, max: 64 << 20, Doc: "Largest body of a webhook call, in bytes."},
 	"limits.query_tokens":      {Example: "2000", min: 100, max: 20_000, Doc: "Most lexical tokens of a GraphQL document. The time to validate one grows with the square of it."},
 
-	"inbox.body_days": {Example: "30", min: 7, max: 3650, Doc: "Days for which bodies of webhooks are kept. Those of rows that wait or are parked stay until they are settled."},
-	"inbox.row_days":  {Example: "400", min: 30, max: 36500, Doc: "Days for which the inbox's rows are kept. They go by whole months; rows that wait or are parked stay."},
+	"inbox.body_days":     {Example: "30", min: 7, max: 3650, Doc: "Days for which bodies of webhooks are kept. Those of rows that wait or are parked stay until they are settled."},
+	"ledger.feed_days":    {Example: "30", max: 36500, Doc: "Days for which a subscriber may come back with a cursor. Older ones are answered CURSOR_EXPIRED. 0: any time."},
+	"ledger.entry_days":   {Example: "730", max: 36500, Doc: "Days after which the entries of a closed incident that nobody has touched are put away into the archive, behind a checkpoint; they no longer show in its history then. 0: never. Needs ledger.feed_days, which must not be larger."},
+	"ledger.archive_days": {Example: "3650", max: 36500, Doc: "Days after which whole months of the archive are dropped. What incidents came to stays in their checkpoints. 0: never."},
+	"inbox.row_days":      {Example: "400", min: 30, max: 36500, Doc: "Days for which the inbox's rows are kept. They go by whole months; rows that wait or are parked stay."},
 
 	"reconcile.at":                  {Example: "02:30", Doc: "When, by the machine's clock and zone, every link is compared with its vendor's ticket each night. Empty: never; liaison sync reconcile does it by hand."},
 	"reconcile.requests":            {Example: "20000", min: 1, max: 10_000_000, Doc: "Most requests to one system in one night. What is left is compared in the next."},

@@ -43,7 +43,7 @@ func TestEachErrorNamesPlaceProblemAndRemedy(t *testing.T) {
 		{"not settings", "§- a\n", `liaison.yaml:@: the file is not a list of settings; write one setting a line, such as "addr: 127.0.0.1:8080"`},
 		{"two documents", "addr: 127.0.0.1:1\n§---\naddr: 127.0.0.1:2\n", `liaison.yaml:@: a second YAML document begins here; keep one document and remove the "---" before the others`},
 		{"alias", "log: &l {level: info}\ntelemetry: §*l\n", `liaison.yaml:@: telemetry: is a YAML alias (*name), which settings do not take; write the value out`},
-		{"merge", "§x: &l {level: info}\nlog: {§<<: *l}\n", "liaison.yaml:@: x: unknown setting; known are addr, allow_remote, public_url, data_dir, drain_timeout, database, log, telemetry, limits, inbox, reconcile, desks, organisations, systems, tokens\n" +
+		{"merge", "§x: &l {level: info}\nlog: {§<<: *l}\n", "liaison.yaml:@: x: unknown setting; known are addr, allow_remote, public_url, data_dir, drain_timeout, database, log, telemetry, limits, inbox, ledger, reconcile, desks, organisations, systems, tokens\n" +
 			`liaison.yaml:@: log: has a key that is not a plain word; write name: value`},
 		{"unknown anchor is not shown", "log: {}\naddr: §*hunter2\n", `liaison.yaml:@: not valid YAML: a value begins with an asterisk, which YAML reads as an alias; put the value in quotes`},
 		{"tag", "addr: §!env X\n", `liaison.yaml:@: addr: has a YAML tag ("!env"); write the value without it`},
@@ -58,7 +58,7 @@ func TestEachErrorNamesPlaceProblemAndRemedy(t *testing.T) {
 		{"unknown key in a list", system(goodAuth + ", §pol: {interval: 30s}"), `liaison.yaml:@: systems[0].pol: unknown setting; did you mean "poll"?`},
 		{"unknown key, far", "log: {§zzzzzzzz: 1}\n", `liaison.yaml:@: log.zzzzzzzz: unknown setting; known are level, format`},
 		{"dotted key", "§log.level: info\n", `liaison.yaml:@: ["log.level"]: unknown setting; write "level:" below "log:", indented`},
-		{"control character in key", "§\"a\\e[31m\\n\": 1\n", `liaison.yaml:@: ["a\x1b[31m\n"]: unknown setting; known are addr, allow_remote, public_url, data_dir, drain_timeout, database, log, telemetry, limits, inbox, reconcile, desks, organisations, systems, tokens`},
+		{"control character in key", "§\"a\\e[31m\\n\": 1\n", `liaison.yaml:@: ["a\x1b[31m\n"]: unknown setting; known are addr, allow_remote, public_url, data_dir, drain_timeout, database, log, telemetry, limits, inbox, ledger, reconcile, desks, organisations, systems, tokens`},
 		{"unknown key without value", "§adr:\n", `liaison.yaml:@: adr: unknown setting; did you mean "addr"?`},
 		{"duplicate key", "addr: 127.0.0.1:1\nlog: {}\n§addr: 127.0.0.1:2\n", `liaison.yaml:@: addr: is set twice, first in line 1; keep one of them`},
 

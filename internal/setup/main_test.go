@@ -131,7 +131,7 @@ func TestInstallsPostgresOnABareMachine(t *testing.T) {
 // peers puts the programs that the end-to-end tests call into the machine's PATH.
 func (m *machine) peers(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"curl", "node", "npm", "chromium"} {
+	for _, name := range []string{"curl", "node", "npm", "chromium", "faketime"} {
 		m.program(t, name, "exit 0")
 	}
 }
@@ -143,15 +143,15 @@ func TestInstallsWhatTheEndToEndTestsCall(t *testing.T) {
 	m.program(t, "node", "exit 0") // without npm it is of no use
 	m.program(t, "apt-get", `
 echo "apt-get $*" >>"$root/log"
-case "$*" in install*) for p in curl node npm chromium; do echo '#!/bin/sh' >"$root/bin/$p"; /bin/chmod 755 "$root/bin/$p"; done ;; esac`)
+case "$*" in install*) for p in curl node npm chromium faketime; do echo '#!/bin/sh' >"$root/bin/$p"; /bin/chmod 755 "$root/bin/$p"; done ;; esac`)
 	if err := run([]string{"e2e"}, m.system); err != nil {
 		t.Fatalf("%v\n%s", err, m.out)
 	}
-	want := "apt-get update -q\napt-get " + aptOptions + "curl nodejs npm chromium\n"
+	want := "apt-get update -q\napt-get " + aptOptions + "curl nodejs npm chromium faketime\n"
 	if got := m.read(t, "log"); got != want {
 		t.Errorf("apt-get was called:\n%s\nwant:\n%s", got, want)
 	}
-	for _, name := range []string{"curl", "Node.js with npm", "Chromium"} {
+	for _, name := range []string{"curl", "Node.js with npm", "Chromium", "faketime"} {
 		if !strings.Contains(m.out.String(), "make e2e needs "+name+", which is missing\n") {
 			t.Errorf("it does not say that it needs %s: %s", name, m.out)
 		}

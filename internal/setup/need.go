@@ -49,6 +49,10 @@ var (
 		name: "Node.js with npm", missing: missingProgram("node", "npm"), packages: []string{"nodejs", "npm"},
 		remedy: "Node.js: the reference client of GraphQL subscriptions runs on it, any version from 18, with npm (apt-get install nodejs npm)",
 	}
+	clock = need{
+		name: "faketime", missing: missingProgram("faketime"), packages: []string{"faketime"},
+		remedy: "faketime: one test runs a Postgres whose clock is two hours off (apt-get install faketime)",
+	}
 	browser = need{
 		name: "Chromium", missing: missingProgram("chromium"), packages: []string{"chromium"},
 		remedy: "Chromium: the tests look at the hub's page with it (Debian: apt-get install chromium)",
@@ -60,7 +64,7 @@ var targets = map[string][]need{
 	"run":  {{name: postgres.name, missing: missingDatabase, packages: postgres.packages, remedy: postgres.remedy}},
 	"test": {postgres},
 	"race": {postgres, compiler},
-	"e2e":  {postgres, curl, node, browser},
+	"e2e":  {postgres, curl, node, browser, clock},
 }
 
 func missingOf(needs []need, sys system) []lack {

@@ -121,7 +121,7 @@ func (s inMemory) name(id uuid.UUID) string      { return s.rows.Name(id) }
 func (s inMemory) waiting() []string {
 	var out []string
 	for _, r := range s.hints.Rows() {
-		if r.State == "PARKED" {
+		if r.State == "PARKED" && !strings.Contains(r.Reason, "transient") { // bad luck ten times over is told to a person
 			out = append(out, r.String())
 		}
 	}

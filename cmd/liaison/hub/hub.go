@@ -140,6 +140,7 @@ func Start(ctx context.Context, c *config.Config, t *telemetry.Telemetry, w Watc
 	})
 	h.run(claims, &h.work, compared.Run)
 	kept := inbound.Retention{Bodies: time.Duration(c.Inbox.BodyDays) * 24 * time.Hour, Rows: time.Duration(c.Inbox.RowDays) * 24 * time.Hour}
+	h.run(claims, &h.work, func(ctx context.Context) error { return h.keepLedger(ctx, entries, c.Ledger) })
 	h.run(claims, &h.work, inbound.NewKeeper(h.db, kept, time.Now, h.log).Run)
 	h.sync(claims, systems, doors, entries, bell, drain, monitor)
 	limits := desk.Limits{TitleChars: c.Limits.TitleChars, DescriptionBytes: c.Limits.DescriptionBytes, CommentBytes: c.Limits.CommentBytes}

@@ -83,6 +83,9 @@ func (c syncReconcileCmd) link(e *env, o *operator, r *reconcile.Reconciler, ask
 }
 
 func (c syncReconcileCmd) all(e *env, o *operator, r *reconcile.Reconciler, systems []*system.System, ask reconcile.Request, out *reconciled) error {
+	if len(systems) == 0 && !c.JSON {
+		o.say("There is nothing to compare: no system is in the settings. Name the hub's settings file with --config.")
+	}
 	for _, s := range systems {
 		report, err := r.System(e.ctx, s, ask)
 		switch {

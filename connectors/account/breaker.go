@@ -50,7 +50,8 @@ func (b *breaker) look() (state Breaker, probing bool) {
 		return Closed, false
 	}
 	state = stateOf(b.two.State())
-	return state, state == HalfOpen && b.two.Counts().Requests > 0
+	n := b.two.Counts()
+	return state, state == HalfOpen && n.Requests > n.TotalExclusions
 }
 
 // allow lets a call pass or not. settle tells how it ended; without a verdict it counts for nothing, unless it was the

@@ -490,7 +490,7 @@ func TestPauseReachesThoseWhoWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := &wire{answer: func(*http.Request) (int, http.Header, time.Duration) {
-			return http.StatusTooManyRequests, http.Header{"Retry-After": {"60"}}, 0
+			return http.StatusTooManyRequests, http.Header{"Retry-After": {"60"}}, time.Second
 		}}
 		c := onWire(t, w, func(c *Config) { c.Rate, c.Concurrency = 0.5, 4 })
 		var busy sync.WaitGroup

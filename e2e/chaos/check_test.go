@@ -685,8 +685,8 @@ func (w *world) ledger(ctx context.Context) {
 	if unnamed > 0 {
 		w.flag("R5 no silent overwrite", nil, "%d conflicts do not name both values, the winner and the rule", unnamed)
 	}
-	if w.plan.partition > 0 && w.conflicts < w.plan.changes/10 {
-		w.flag("the run itself", nil, "only %d conflicts, want a tenth of the changes of a side at least", w.conflicts)
+	if w.plan.partition > 0 && w.conflicts < w.plan.changes/20 {
+		w.flag("the run itself", nil, "only %d conflicts, want one for twenty changes of a side at least", w.conflicts)
 	}
 	dead, err := w.texts(ctx, `SELECT i.number || ' ' || d.kind || ' ' || d.error_kind || ': ' || d.error FROM delivery d JOIN incident i ON i.organisation_id = d.organisation_id AND i.id = d.incident_id WHERE d.state = 'DEAD' LIMIT 10`)
 	if err != nil {

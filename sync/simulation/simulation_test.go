@@ -38,7 +38,7 @@ func once(t *testing.T, p plan) result {
 }
 
 // TestSimulation is R16: hubs, vendors, people and faults from a seed, and the promises R1 to R5 and R7 at the end.
-func TestSimulation(t *testing.T) {
+func TestSimulation(t *testing.T) { //nolint:tparallel // its sides share the machine with nothing else
 	if *seed != 0 {
 		p := tilted(*seed)
 		p.verbose = testing.Verbose()

@@ -21,7 +21,9 @@ func newClock(scale time.Duration) *clock {
 }
 
 // since is how long the world has been running.
-func (c *clock) since() time.Duration { return time.Duration(int64(time.Since(c.began)) * int64(c.scale)) }
+func (c *clock) since() time.Duration {
+	return time.Duration(int64(time.Since(c.began)) * int64(c.scale))
+}
 
 // now is the true time of the world, which nobody in it need share.
 func (c *clock) now() time.Time { return c.start.Add(c.since()) }

@@ -89,7 +89,10 @@ func TestSubscriptionFollowsTheWholeWay(t *testing.T) {
 		}
 	}
 	way := []string{"REPORTED", "ESCALATED", "TICKET_OPENED", "COMMENTED", "CHANGED", "CHANGED", "COMMENTED", "CHANGED", "CHANGED", "REPORTED"}
-	if steps := slices.DeleteFunc(kinds(got), func(k string) bool { return k == "TICKET_CHANGED" }); !slices.Equal(steps, way) {
+	// The vendor's comment and its new state may be read together or one after the other.
+	other := slices.Clone(way)
+	other[5], other[6] = other[6], other[5]
+	if steps := slices.DeleteFunc(kinds(got), func(k string) bool { return k == "TICKET_CHANGED" }); !slices.Equal(steps, way) && !slices.Equal(steps, other) {
 		t.Errorf("the steps were %v, want %v", steps, way)
 	}
 	states := []string{"→NEW", "NEW→IN_PROGRESS", "IN_PROGRESS→ON_HOLD/AWAITING_CUSTOMER", "ON_HOLD/AWAITING_CUSTOMER→RESOLVED", "RESOLVED→CLOSED", "→NEW"}
@@ -118,11 +121,12 @@ func TestSubscriptionFollowsTheWholeWay(t *testing.T) {
 		}
 		again.drop()
 	}
-	for _, bad := range []string{"nonsense", got[0].Cursor[:len(got[0].Cursor)-2] + "AA"} {
+	// What is sealed, but not by this database, is told apart from what is no cursor at all.
+	for bad, code := range map[string]string{"nonsense": "BAD_USER_INPUT", got[0].Cursor[:len(got[0].Cursor)-2] + "AA": "CURSOR_EXPIRED"} {
 		s := h.subscribe(t, agent, bad)
 		if _, more := <-s.changes; more {
 			t.Errorf("the forged cursor %q was taken", bad)
-		} else if refused := (*gqlError)(nil); !errors.As(s.err, &refused) || refused.Extensions.Code != "BAD_USER_INPUT" || refused.Extensions.Field != "after" {
+		} else if refused := (*gqlError)(nil); !errors.As(s.err, &refused) || refused.Extensions.Code != code || code == "BAD_USER_INPUT" && refused.Extensions.Field != "after" {
 			t.Errorf("the forged cursor %q is answered with %v", bad, s.err)
 		}
 	}

@@ -381,7 +381,10 @@ func (r *Reader) read(ctx context.Context, ref connectors.Ref, tries int) verdic
 }
 
 func (r *Reader) pull(ctx context.Context, link ledger.Link, tries int) verdict {
-	lease, err := r.ledger.Lease(ctx, link.Organisation, link.ID, system.Lease)
+	// The word to stop must not cut the commit: the lane would stay taken by nobody.
+	leasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	lease, err := r.ledger.Lease(leasing, link.Organisation, link.ID, system.Lease)
+	cancel()
 	switch {
 	case errors.Is(err, ledger.ErrBusy):
 		return verdict{state: waiting, after: 20*time.Millisecond + r.opts.Jitter(60*time.Millisecond), reason: "another exchange on this link is under way", link: link}

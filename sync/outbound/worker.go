@@ -153,7 +153,13 @@ func (w *Worker) claim(ctx, calling context.Context, crew *crew) (int, error) {
 	if room = min(room, w.allowed()-flying); room <= 0 {
 		return 0, nil
 	}
-	exchanges, err := w.ledger.NextExchanges(ctx, w.system.ID, room, system.Lease)
+	if ctx.Err() != nil {
+		return 0, nil
+	}
+	// The word to stop must not cut the claim's commit: lanes would stay taken that nobody here knows of.
+	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	exchanges, err := w.ledger.NextExchanges(claiming, w.system.ID, room, system.Lease)
 	w.flying.Add(int64(len(exchanges)))
 	for _, x := range exchanges {
 		crew.carry(x, func(x ledger.Exchange) {

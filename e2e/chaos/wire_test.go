@@ -98,7 +98,7 @@ func (w *wire) trouble(ctx context.Context, x toxic, lasts time.Duration) error 
 	return w.proxy.Toxics.RemoveToxic(context.WithoutCancel(ctx), "trouble")
 }
 
-// weather makes trouble on one wire until ctx ends. harsh wires break, others are also slow.
+// weather makes trouble on one wire until ctx ends: of every kind, and on those to PostgreSQL none that is merely slow.
 func weather(ctx context.Context, w *wire, random *rand.Rand, count func(kind string)) error {
 	between := func(least, most int) int { return least + random.IntN(most-least+1) }
 	for {

@@ -49,6 +49,7 @@ type world struct {
 	hubDid   atomic.Int64
 	theyDid  atomic.Int64
 	attempts atomic.Int64 // GraphQL requests
+	waits    atomic.Int64 // deliveries, a moment ago
 	stopped  atomic.Bool  // a hub was stopped for longer than a lease
 
 	mu       sync.Mutex

@@ -52,7 +52,7 @@ func (h *hub) pass(d draw, moment, name, on string) (stopped bool, err error) {
 		return stopped, err
 	}
 	switch {
-	case w.calm.Load():
+	case w.quiet():
 	case d.chance("kill "+moment, w.plan.killRate) && w.takeKill():
 		w.trace.add(h.name, "killed %s %s %s", moment, name, on)
 		h.kill()

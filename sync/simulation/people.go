@@ -74,6 +74,7 @@ func verdict(err error) string {
 func (p *person) live(incidents int) {
 	w := p.world
 	d := w.dice.of("life", p.name)
+	_ = w.clock.sleep(context.Background(), w.grace)
 	for n := range incidents {
 		title := fmt.Sprintf("%s incident %d", p.name, n+1)
 		_ = w.clock.sleep(context.Background(), d.between("report "+title, 0, 3*time.Second))
@@ -197,6 +198,7 @@ func (w *world) reported() []incident.ID {
 // work is what a vendor's agents do to their tickets.
 func (v *vendor) work() {
 	w := v.world
+	_ = w.clock.sleep(context.Background(), w.grace)
 	for n := range w.plan.edits {
 		d := w.dice.of("agent", v.key, fmt.Sprint(n))
 		_ = w.clock.sleep(context.Background(), d.between("pause", 0, 2*w.plan.span/time.Duration(w.plan.edits)))

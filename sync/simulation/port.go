@@ -53,7 +53,7 @@ func (p *port) fate(d draw, op string, write bool) fate {
 	if w.out(p.vendor) {
 		return refused
 	}
-	if w.calm.Load() || !d.chance("faulty", w.plan.faults) {
+	if w.quiet() || !d.chance("faulty", w.plan.faults) {
 		return fine
 	}
 	x := float64(d.word("fate")>>11) / (1 << 53)
@@ -91,6 +91,13 @@ func call[T any](ctx context.Context, p *port, op, on string, write bool, do fun
 	}
 	w.trace.add(p.hub.name, "%s %s", name, on)
 	fate := p.fate(d, op, write)
+	w.calls.Add(1)
+	if fate != fine && fate != slow {
+		w.faulty.Add(1)
+	}
+	if write && (fate == forgotten || fate == timedOut || fate == late) {
+		w.lost.Add(1)
+	}
 	there, back := d.between("there", 2*time.Millisecond, 40*time.Millisecond), d.between("back", 2*time.Millisecond, 40*time.Millisecond)
 	a := act{who: p.hub.name, ours: true, stale: stopped, read: p.hub.lastRead(v, on, op)}
 	type answer struct {

@@ -44,7 +44,7 @@ func TestSimulation(t *testing.T) { //nolint:tparallel // its sides share the ma
 		p.verbose = testing.Verbose()
 		r := once(t, p)
 		t.Logf("seed %d: %+v\n%s%s", *seed, p, r.world.trace.about(), r.world.standing())
-		report(t, r)
+		report(t, r, "TestSimulation")
 		return
 	}
 	var next, failed atomic.Uint64
@@ -68,7 +68,7 @@ func TestSimulation(t *testing.T) { //nolint:tparallel // its sides share the ma
 				mu.Unlock()
 				if len(r.problems) > 0 {
 					failed.Add(1)
-					report(t, r)
+					report(t, r, "TestSimulation")
 				}
 			}
 		})
@@ -79,7 +79,7 @@ func TestSimulation(t *testing.T) { //nolint:tparallel // its sides share the ma
 }
 
 // report tells of a run that broke a promise: which, the part of the history that matters, and how to see it again.
-func report(t *testing.T, r result) {
+func report(t *testing.T, r result, test string) {
 	t.Helper()
 	if len(r.problems) == 0 {
 		return
@@ -96,7 +96,7 @@ func report(t *testing.T, r result) {
 	if lines := strings.SplitAfter(history, "\n"); len(lines) > 200 && *seed == 0 {
 		history = strings.Join(lines[:200], "") + fmt.Sprintf("... and %d lines more\n", len(lines)-200)
 	}
-	t.Errorf("seed %d:\n\t%s\n%s\nalone: go test ./sync/simulation -run TestSimulation -seed=%d", r.world.plan.seed, strings.Join(r.problems, "\n\t"), history, r.world.plan.seed)
+	t.Errorf("seed %d:\n\t%s\n%s\nalone: go test ./sync/simulation -run %s -seed=%d", r.world.plan.seed, strings.Join(r.problems, "\n\t"), history, test, r.world.plan.seed)
 }
 
 func (w *world) ticketsOf(link string) string {

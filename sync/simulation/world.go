@@ -78,8 +78,9 @@ type world struct {
 	vendors []*vendor
 	stores  stores
 
-	calm  atomic.Bool // no more faults
-	ended atomic.Bool // no process is started any more
+	grace time.Duration // nothing fails before each vendor has been polled once: nobody can know of what came before the first poll
+	calm  atomic.Bool   // no more faults
+	ended atomic.Bool   // no process is started any more
 
 	// together ends all leases. When it is set, processes only die all at once: a real database's clock is nobody's to
 	// move, so the lease of one that died cannot be told from another's.
@@ -95,6 +96,8 @@ type world struct {
 	freezes int
 	people  []*person
 	broke   []string // promises that were broken on the way
+
+	calls, faulty, lost, killings, stops atomic.Int64
 }
 
 // stores are where the hubs keep their rows.
@@ -144,6 +147,8 @@ func (w *world) named(correlation string) string {
 func newWorld(p plan, scale time.Duration) *world {
 	w := &world{plan: p, clock: newClock(scale), dice: newDice(p.seed), kills: p.kills, freezes: p.freezes, process: make([]int, p.hubs), hubs: make([]*hub, p.hubs)}
 	w.trace = &trace{clock: w.clock}
+	w.grace = 300 * time.Millisecond * scale
+	w.plan.span += w.grace
 	for n := range p.vendors {
 		w.vendors = append(w.vendors, w.newVendor(n))
 	}
@@ -211,6 +216,9 @@ func (w *world) takeKill() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.kills--
+	if w.kills >= 0 {
+		w.killings.Add(1)
+	}
 	return w.kills >= 0
 }
 
@@ -218,12 +226,18 @@ func (w *world) takeFreeze() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.freezes--
+	if w.freezes >= 0 {
+		w.stops.Add(1)
+	}
 	return w.freezes >= 0
 }
 
+// quiet reports whether nothing fails: at the very beginning, and at the end.
+func (w *world) quiet() bool { return w.calm.Load() || w.clock.since() < w.grace }
+
 // storeFails reports whether the store fails a transaction at this moment.
 func (w *world) storeFails(d draw, moment string) bool {
-	return !w.calm.Load() && d.chance("store "+moment, w.plan.store/3)
+	return !w.quiet() && d.chance("store "+moment, w.plan.store/3)
 }
 
 // out reports whether a vendor cannot be reached.

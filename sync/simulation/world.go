@@ -147,7 +147,7 @@ func (w *world) named(correlation string) string {
 func newWorld(p plan, scale time.Duration) *world {
 	w := &world{plan: p, clock: newClock(scale), dice: newDice(p.seed), kills: p.kills, freezes: p.freezes, process: make([]int, p.hubs), hubs: make([]*hub, p.hubs)}
 	w.trace = &trace{clock: w.clock}
-	w.grace = 300 * time.Millisecond * scale
+	w.grace = time.Duration(300*int64(scale)) * time.Millisecond
 	w.plan.span += w.grace
 	for n := range p.vendors {
 		w.vendors = append(w.vendors, w.newVendor(n))

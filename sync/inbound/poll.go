@@ -177,15 +177,24 @@ func (p *Poller) renew(ctx context.Context, row db.LeasePollRow, lasts time.Dura
 }
 
 // moved keeps the tickets that are linked and whose version is not the one that the hub has read, and those that carry a
-// link's correlation id without being the one that it follows.
+// link's correlation id without being the one that it follows. The latter are asked for first: a ticket whose creation is
+// settled between the two looks is then found by the second.
 func (p *Poller) moved(ctx context.Context, refs []connectors.Ref) ([]string, error) {
 	versions := map[connectors.ExternalID]string{}
 	ids := make([]connectors.ExternalID, 0, len(refs))
+	var ours []ledger.Stray
 	for _, ref := range refs {
 		if _, seen := versions[ref.ID]; !seen {
 			ids = append(ids, ref.ID)
+			if ref.CorrelationID != "" {
+				ours = append(ours, ledger.Stray{Ticket: ref.ID, CorrelationID: ref.CorrelationID})
+			}
 		}
 		versions[ref.ID] = ref.Version // the last one is the newest
+	}
+	strays, err := p.ledger.Strays(ctx, p.system.ID, ours)
+	if err != nil {
+		return nil, err
 	}
 	links, err := p.ledger.LinksOf(ctx, p.system.ID, ids)
 	if err != nil {
@@ -198,26 +207,10 @@ func (p *Poller) moved(ctx context.Context, refs []connectors.Ref) ([]string, er
 		}
 		delete(versions, link.ExternalID)
 	}
-	return p.strays(ctx, refs, versions, out)
-}
-
-// strays adds the tickets of ours that no link names.
-func (p *Poller) strays(ctx context.Context, refs []connectors.Ref, unlinked map[connectors.ExternalID]string, out []string) ([]string, error) {
-	var ours []ledger.Stray
 	for _, ref := range refs {
-		if _, open := unlinked[ref.ID]; !open {
-			continue
-		}
-		switch {
-		case ref.CorrelationID != "":
-			ours = append(ours, ledger.Stray{Ticket: ref.ID, CorrelationID: ref.CorrelationID})
-		case ref.Opened:
+		if _, unlinked := versions[ref.ID]; unlinked && ref.CorrelationID == "" && ref.Opened {
 			out = append(out, string(ref.ID))
 		}
-	}
-	strays, err := p.ledger.Strays(ctx, p.system.ID, ours)
-	if err != nil {
-		return nil, err
 	}
 	for _, id := range strays {
 		out = append(out, string(id))

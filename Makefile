@@ -52,7 +52,7 @@ generate-check: ## fails when generated code is not what make generate makes
 	@MAKE='$(MAKE)' tools/generate-check
 
 e2e: setup-e2e ## the built binary against real peers (Request Tracker 5: Debian 12, as root or by sudo)
-	$(GO) test -tags e2e -count=1 -timeout 20m $(ARGS) $(or $(PKG),./e2e/... ./connectors/...)
+	$(GO) test -tags e2e -count=1 -p 1 -timeout 30m $(ARGS) $(or $(PKG),./e2e/... ./connectors/...)
 
 chaos: setup-e2e ## hubs, Postgres and vendors under every fault at once; CHAOS=full for the run of RELIABILITY.md, ARGS for the rest
 	$(GO) test -tags chaos -count=1 -timeout 120m -v ./e2e/chaos $(if $(filter full,$(CHAOS)),$(chaos-full)) $(ARGS)

@@ -67,13 +67,8 @@ func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, mo
 		if err != nil {
 			return fmt.Errorf("reading the lanes' heads: %w", err)
 		}
-		for _, h := range heads {
-			x, err := exchangeOf(h)
-			if err != nil {
-				return err
-			}
-			x.Asked = asked
-			out = append(out, x)
+		if out, err = exchangesOf(heads, asked); err != nil {
+			return err
 		}
 		return l.releaseEmpty(ctx, q, lanes, heads)
 	})
@@ -101,6 +96,18 @@ func (l *Ledger) releaseEmpty(ctx context.Context, q db.Querier, lanes []db.Leas
 		}
 	}
 	return nil
+}
+
+func exchangesOf(heads []db.BeginHeadsRow, asked time.Time) ([]Exchange, error) {
+	out := make([]Exchange, len(heads))
+	for n, h := range heads {
+		var err error
+		if out[n], err = exchangeOf(h); err != nil {
+			return nil, err
+		}
+		out[n].Asked = asked
+	}
+	return out, nil
 }
 
 func exchangeOf(h db.BeginHeadsRow) (Exchange, error) {

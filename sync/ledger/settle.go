@@ -44,15 +44,30 @@ type Settlement struct {
 type settling struct {
 	exchange   Exchange
 	settlement Settlement
+	keep       time.Duration // for how long the lane is wanted on
+	next       *Exchange     // filled in when it goes on
 }
 
 // Settle writes how an exchange ended and gives the lane back. Under a lease that was lost nothing is written
 // and ErrFenced returned. Settlements that tell people nothing share transactions.
 func (l *Ledger) Settle(ctx context.Context, x Exchange, s Settlement) error {
+	_, _, err := l.SettleAndGoOn(ctx, x, s, 0)
+	return err
+}
+
+// SettleAndGoOn does what Settle does. When the delivery is over and a further one waits on a lane that is not paused,
+// it keeps the lane for the given time from now and begins that one, as NextExchanges would, in the same transaction.
+func (l *Ledger) SettleAndGoOn(ctx context.Context, x Exchange, s Settlement, keep time.Duration) (next Exchange, more bool, err error) {
+	w := settling{exchange: x, settlement: s, keep: keep, next: new(Exchange)}
 	if len(l.tells(x, s)) > 0 {
-		return l.settleOne(ctx, x, s)
+		err = l.settleOne(ctx, w)
+	} else {
+		err = l.settles.do(ctx, w)
 	}
-	return l.settles.do(ctx, settling{x, s})
+	if err != nil { // a lane that goes on all the same is found by its lease's end
+		return Exchange{}, false, err
+	}
+	return *w.next, w.next.Token != 0, nil
 }
 
 // settleMany settles together what no incident has to be locked for. Those whose lanes somebody is writing to, and all
@@ -76,7 +91,7 @@ func (l *Ledger) settleMany(ctx context.Context, all []settling) []error {
 		var w settlements
 		for _, s := range all {
 			if open[s.exchange.Lease.Link.UUID] {
-				w.add(s.exchange, s.settlement, l.now())
+				w.add(s, l.now())
 			}
 		}
 		return w.write(ctx, q, l.now())
@@ -84,15 +99,15 @@ func (l *Ledger) settleMany(ctx context.Context, all []settling) []error {
 	errs := make([]error, len(all))
 	for n, s := range all {
 		if err != nil || !open[s.exchange.Lease.Link.UUID] {
-			errs[n] = l.settleOne(ctx, s.exchange, s.settlement)
+			errs[n] = l.settleOne(ctx, s)
 		}
 	}
-	l.bell.Ring(TopicLanes)
 	return errs
 }
 
 // settleOne settles one exchange in a transaction of its own.
-func (l *Ledger) settleOne(ctx context.Context, x Exchange, s Settlement) error {
+func (l *Ledger) settleOne(ctx context.Context, one settling) error {
+	x, s := one.exchange, one.settlement
 	var entries int
 	err := l.system(ctx, func(q db.Querier) error {
 		entries = 0
@@ -118,7 +133,7 @@ func (l *Ledger) settleOne(ctx context.Context, x Exchange, s Settlement) error 
 			entries++
 		}
 		var w settlements
-		w.add(x, s, at)
+		w.add(one, at)
 		return w.write(ctx, q, at)
 	})
 	if err != nil {
@@ -126,8 +141,8 @@ func (l *Ledger) settleOne(ctx context.Context, x Exchange, s Settlement) error 
 	}
 	if entries > 0 {
 		l.bell.Ring(TopicEntries)
+		l.bell.Ring(TopicLanes) // the entries may be deliveries to others
 	}
-	l.bell.Ring(TopicLanes)
 	return nil
 }
 
@@ -205,9 +220,11 @@ type settlements struct {
 	lanes      db.SettleLanesParams
 	links      db.UpdateLinksParams
 	copies     db.CopyCommentsParams
+	nexts      map[uuid.UUID]*Exchange // by lane
 }
 
-func (w *settlements) add(x Exchange, s Settlement, at time.Time) {
+func (w *settlements) add(one settling, at time.Time) {
+	x, s := one.exchange, one.settlement
 	o := int64(x.Organisation)
 	d := &w.deliveries
 	d.Organisations, d.Ids, d.States = append(d.Organisations, o), append(d.Ids, x.Delivery.ID.UUID), append(d.States, string(s.State))
@@ -219,6 +236,13 @@ func (w *settlements) add(x Exchange, s Settlement, at time.Time) {
 	l := &w.lanes
 	l.Organisations, l.Links, l.States = append(l.Organisations, o), append(l.Links, x.Lease.Link.UUID), append(l.States, string(s.State))
 	l.Versions, l.DueAts, l.Losts = append(l.Versions, x.Delivery.Version), append(l.DueAts, due), append(l.Losts, s.Lost)
+	l.Systems, l.Keeps, l.LeaseSeconds = append(l.Systems, int64(x.Link.System)), append(l.Keeps, one.keep > 0), max(l.LeaseSeconds, one.keep.Seconds())
+	if *one.next = (Exchange{}); one.keep > 0 { // a transaction may be run again
+		if w.nexts == nil {
+			w.nexts = map[uuid.UUID]*Exchange{}
+		}
+		w.nexts[x.Lease.Link.UUID] = one.next
+	}
 	if s.Copy != "" {
 		c := &w.copies
 		c.Organisations, c.Links = append(c.Organisations, o), append(c.Links, x.Lease.Link.UUID)
@@ -258,8 +282,18 @@ func (w *settlements) write(ctx context.Context, q db.Querier, at time.Time) err
 			return fmt.Errorf("writing links: %w", err)
 		}
 	}
-	if err := q.SettleLanes(postgres.Last(ctx), w.lanes); err != nil {
+	asked := time.Now()
+	heads, err := q.SettleLanes(postgres.Last(ctx), w.lanes)
+	if err != nil {
 		return fmt.Errorf("giving lanes back: %w", err)
+	}
+	for _, h := range heads {
+		x, err := exchangeOf(db.BeginHeadsRow(h))
+		if err != nil {
+			return err
+		}
+		x.Asked = asked
+		*w.nexts[h.LinkID] = x
 	}
 	return nil
 }

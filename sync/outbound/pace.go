@@ -6,11 +6,15 @@ import (
 )
 
 // most bounds how many lanes a worker has under way.
-const most = 128
+const most = 256
 
 // enough is for how long a worker claims lanes ahead: long enough that a fast vendor's are claimed many at a time,
 // short enough that a claimed lane is sent before anybody misses it.
-const enough = 20 * time.Millisecond
+const enough = 250 * time.Millisecond
+
+// onward is for how long a lane with more to say is kept by whoever has it. Until it is given back it can hear nothing from
+// its vendor, and others wait for their turn.
+const onward = 100 * time.Millisecond
 
 // pace remembers how long exchanges take.
 type pace struct{ nanos atomic.Int64 }

@@ -164,7 +164,10 @@ func (w *Worker) claim(ctx, calling context.Context, crew *crew) (int, error) {
 	for _, x := range exchanges {
 		crew.carry(x, func(x ledger.Exchange) {
 			defer w.flying.Add(-1)
-			_ = w.carry(ctx, calling, x) // it has logged what went wrong
+			began := time.Now()
+			for more := true; more; {
+				x, more, _ = w.carry(ctx, calling, x, func() time.Duration { return w.goOn(ctx, began) }) // it has logged what went wrong
+			}
 		})
 	}
 	return len(exchanges), err
@@ -216,6 +219,14 @@ func (w *Worker) allowed() int {
 	return most
 }
 
+// goOn is for how long a lane that was claimed at a time may be kept once more.
+func (w *Worker) goOn(ctx context.Context, claimed time.Time) time.Duration {
+	if ctx.Err() != nil || time.Since(claimed) > onward || w.allowed() < most {
+		return 0
+	}
+	return system.Lease
+}
+
 // Step carries what is due now, once, and returns how many exchanges that were.
 func (w *Worker) Step(ctx context.Context) (int, error) {
 	exchanges, err := w.ledger.NextExchanges(ctx, w.system.ID, w.system.Concurrency, system.Lease)
@@ -224,7 +235,10 @@ func (w *Worker) Step(ctx context.Context) (int, error) {
 	}
 	var group errgroup.Group
 	for _, x := range exchanges {
-		group.Go(func() error { return w.carry(ctx, ctx, x) })
+		group.Go(func() error {
+			_, _, err := w.carry(ctx, ctx, x, func() time.Duration { return 0 })
+			return err
+		})
 	}
 	return len(exchanges), group.Wait()
 }
@@ -232,7 +246,8 @@ func (w *Worker) Step(ctx context.Context) (int, error) {
 // carry makes one exchange and settles it. An exchange that cannot be settled is left to the lease's end: its
 // delivery is written down as being sent, so whoever takes the lane next asks the vendor first. No call is begun once
 // ctx has ended, or when the lane has been lost since it was claimed; one that is under way goes on until calling ends.
-func (w *Worker) carry(ctx, calling context.Context, x ledger.Exchange) error {
+// keep says for how long to keep the lane for its next delivery, which comes back as begun.
+func (w *Worker) carry(ctx, calling context.Context, x ledger.Exchange, keep func() time.Duration) (next ledger.Exchange, more bool, err error) {
 	calling, span := otel.Tracer("liaison/sync/outbound").Start(telemetry.Extract(calling, x.Delivery.Trace), "deliver "+string(x.Delivery.Kind))
 	defer span.End()
 	held, release := w.leases.Keep(calling, x.Lease, x.Asked)
@@ -254,7 +269,7 @@ func (w *Worker) carry(ctx, calling context.Context, x ledger.Exchange) error {
 		w.opts.Metrics.observe(w.system.Key, x, s, time.Since(began))
 	}
 	s.Actor = w.system.Actor()
-	return w.settle(calling, x, s)
+	return w.settle(calling, x, s, keep())
 }
 
 // unsent is the end of an exchange that was never begun: nothing was sent, and the lane is free for others.
@@ -288,12 +303,12 @@ const maxPanics = 10
 
 // settle writes down how an exchange ended: also when the hub is told to stop meanwhile, because the vendor may have done
 // something.
-func (w *Worker) settle(ctx context.Context, x ledger.Exchange, s ledger.Settlement) error {
+func (w *Worker) settle(ctx context.Context, x ledger.Exchange, s ledger.Settlement, keep time.Duration) (next ledger.Exchange, more bool, err error) {
 	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	err := w.ledger.Settle(settling, x, s)
+	next, more, err = w.ledger.SettleAndGoOn(settling, x, s, keep)
 	if err == nil && (s.State == ledger.StateDelivered || s.Error == "") {
-		return nil
+		return next, more, nil
 	}
 	log := w.log.With("incident", x.Incident.Number, "delivery", x.Delivery.ID, "kind", x.Delivery.Kind)
 	switch {
@@ -301,13 +316,13 @@ func (w *Worker) settle(ctx context.Context, x ledger.Exchange, s ledger.Settlem
 		log.WarnContext(ctx, "lost the lane while a call was under way; its new holder finds out what became of it")
 	case err != nil:
 		log.ErrorContext(ctx, "cannot settle a delivery; the vendor is asked again when the lease ends", "error", err)
-		return fmt.Errorf("carrying a delivery: %w", err)
+		return next, more, fmt.Errorf("carrying a delivery: %w", err)
 	case s.State == ledger.StateDead:
 		log.ErrorContext(ctx, "a delivery was given up and holds its lane", "error", s.Error)
 	default:
 		log.WarnContext(ctx, "a delivery goes again later", "state", s.State, "at", s.RetryAt, "error", s.Error)
 	}
-	return nil
+	return next, more, nil
 }
 
 // Call makes an exchange's call and forgets how it ended, as a worker does that dies right after it. It is for

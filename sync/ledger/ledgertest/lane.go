@@ -136,20 +136,28 @@ func (t *tx) BeginHeads(ctx context.Context, p db.BeginHeadsParams) ([]db.BeginH
 			lane.SendingVersion, lane.SendingSince = &d.Version, &at
 			m.lanes.Put(t.Tx, id, lane)
 		}
-		link, _ := m.links.Get(id)
-		i, _ := m.incidents.Get(d.IncidentID)
-		row := db.BeginHeadsRow{
-			OrganisationID: d.OrganisationID, ID: d.ID, LinkID: id, IncidentID: d.IncidentID, Version: d.Version, Kind: d.Kind, Payload: bytes.Clone(d.Payload),
-			CommentID: d.CommentID, Attempts: d.Attempts, JournalMark: d.JournalMark, SendingSince: lane.SendingSince,
-			SentAgo: m.clock().Sub(*lane.SendingSince).Seconds(), Trace: d.Trace, CreatedAt: d.CreatedAt,
-			LeaseToken: lane.LeaseToken, Found: found, ExternalLink: link, Incident: i,
-		}
-		if c, ok := m.comments.Get(d.CommentID.UUID); ok && d.CommentID.Valid {
-			row.CommentBody, row.CommentAuthor, row.CommentVisibility = c.Body, c.Author, c.Visibility
-		}
+		row := t.head(d, lane)
+		row.Found = found
 		out = append(out, row)
 	}
 	return out, nil
+}
+
+// head is a lane's head as a worker sees it.
+func (t *tx) head(d db.Delivery, lane db.Lane) db.BeginHeadsRow {
+	m := t.memory
+	link, _ := m.links.Get(d.LinkID)
+	i, _ := m.incidents.Get(d.IncidentID)
+	row := db.BeginHeadsRow{
+		OrganisationID: d.OrganisationID, ID: d.ID, LinkID: d.LinkID, IncidentID: d.IncidentID, Version: d.Version, Kind: d.Kind, Payload: bytes.Clone(d.Payload),
+		CommentID: d.CommentID, Attempts: d.Attempts, JournalMark: d.JournalMark, SendingSince: lane.SendingSince,
+		SentAgo: m.clock().Sub(*lane.SendingSince).Seconds(), Trace: d.Trace, CreatedAt: d.CreatedAt,
+		LeaseToken: lane.LeaseToken, Found: d.State, ExternalLink: link, Incident: i,
+	}
+	if c, ok := m.comments.Get(d.CommentID.UUID); ok && d.CommentID.Valid {
+		row.CommentBody, row.CommentAuthor, row.CommentVisibility = c.Body, c.Author, c.Visibility
+	}
+	return row
 }
 
 func (t *tx) NoteMarks(ctx context.Context, p db.NoteMarksParams) ([]uuid.UUID, error) {
@@ -225,11 +233,12 @@ func (t *tx) SettleDeliveries(ctx context.Context, p db.SettleDeliveriesParams) 
 	return nil
 }
 
-func (t *tx) SettleLanes(ctx context.Context, p db.SettleLanesParams) error {
+func (t *tx) SettleLanes(ctx context.Context, p db.SettleLanesParams) ([]db.SettleLanesRow, error) {
 	if err := t.begin(ctx, "SettleLanes", first(p.Links)); err != nil {
-		return err
+		return nil, err
 	}
 	m := t.memory
+	var out []db.SettleLanesRow
 	for n, id := range p.Links {
 		lane, ok := m.lanes.Get(id)
 		if !ok || lane.OrganisationID != p.Organisations[n] {
@@ -238,6 +247,7 @@ func (t *tx) SettleLanes(ctx context.Context, p db.SettleLanesParams) error {
 		t.needsFence("SettleLanes", id)
 		state, due := p.States[n], stamp(p.DueAts[n])
 		lane.LeaseUntil, lane.Held, lane.Trouble, lane.DueAt = time.Time{}, state == string(ledger.StateDead), "", &due
+		var next []db.Delivery
 		switch {
 		case lane.Held:
 			lane.Trouble, lane.DueAt = state, nil
@@ -245,7 +255,7 @@ func (t *tx) SettleLanes(ctx context.Context, p db.SettleLanesParams) error {
 			lane.Trouble = state
 		case over(state):
 			lane.DoneVersion = p.Versions[n]
-			if len(t.ahead(id, p.Versions[n])) == 0 {
+			if next = t.ahead(id, p.Versions[n]); len(next) == 0 {
 				lane.DueAt = nil
 			}
 		}
@@ -256,9 +266,15 @@ func (t *tx) SettleLanes(ctx context.Context, p db.SettleLanesParams) error {
 			at := stamp(m.clock())
 			lane.SendingSince = &at
 		}
+		if len(next) > 0 && p.Keeps[n] && next[0].State == string(ledger.StatePending) && !m.paused[p.Systems[n]] {
+			at := stamp(m.clock())
+			lane.SendingVersion, lane.SendingSince = &next[0].Version, &at
+			lane.LeaseUntil = m.clock().Add(time.Duration(p.LeaseSeconds * float64(time.Second)))
+			out = append(out, db.SettleLanesRow(t.head(next[0], lane)))
+		}
 		m.lanes.Put(t.Tx, id, lane)
 	}
-	return nil
+	return out, nil
 }
 
 func (t *tx) ReleaseLane(ctx context.Context, p db.ReleaseLaneParams) error {

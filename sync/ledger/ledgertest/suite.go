@@ -42,6 +42,7 @@ func Suite(t *testing.T, open func(t *testing.T) Bench) {
 		"a lane is leased once":                          leasedOnce,
 		"a lease that ended is taken over and fenced":    takenOver,
 		"a lane goes by version":                         goesByVersion,
+		"a kept lane goes on":                            goesOn,
 		"settlements together":                           settledTogether,
 		"an unknown outcome keeps when it was sent":      unknownKeeps,
 		"a dead letter holds its lane":                   deadHolds,
@@ -245,6 +246,72 @@ func goesByVersion(d *desk) {
 		}
 		last = x.Delivery.Version
 		d.settle(x, ledger.Settlement{State: ledger.StateDelivered})
+	}
+	d.next(0)
+}
+
+// goesOn settles with the wish to keep the lane: what comes back is as if the lane had been claimed again.
+func goesOn(d *desk) {
+	i, l := d.ready("T1")
+	d.retitle(i.ID, "one")
+	c := d.say(i.ID, incident.Internal, "two")
+	d.retitle(i.ID, "three")
+	x := d.next(1)[0]
+	goOn := func(s ledger.Settlement) (ledger.Exchange, bool) {
+		d.Helper()
+		next, more, err := d.ledger.SettleAndGoOn(d.Context(), x, s, time.Minute)
+		if err != nil {
+			d.Fatal(err)
+		}
+		return next, more
+	}
+	done := ledger.Settlement{State: ledger.StateDelivered}
+	two, more := goOn(done)
+	if !more || two.Lease != x.Lease || two.Delivery.Version != x.Delivery.Version+1 || two.Comment.Body != "two" || two.Delivery.Comment != c.ID || two.Found != ledger.StatePending ||
+		two.Delivery.Attempts != 1 || two.SentAgo < 0 || two.SentAgo > time.Minute || two.Incident.Title != "three" || two.Asked.IsZero() || two.Link.LastSyncedAt.IsZero() {
+		d.Fatalf("after the first came %v, %+v", more, two)
+	}
+	if now := d.link(l.ID); now.SendingVersion != two.Delivery.Version || now.SendingSince.IsZero() || !now.Taken {
+		d.Errorf("the second is not written down as being sent: %+v", now)
+	}
+	d.next(0)
+	if err := d.ledger.Renew(d.Context(), two.Lease, time.Minute); err != nil {
+		d.Error(err)
+	}
+	// Somebody dies here: the second may have been sent.
+	d.Expire()
+	taken := d.next(1)[0]
+	if taken.Delivery.ID != two.Delivery.ID || taken.Found != ledger.StateSending {
+		d.Errorf("taken over: %+v", taken)
+	}
+	if _, more, err := d.ledger.SettleAndGoOn(d.Context(), two, done, time.Minute); more || !errors.Is(err, ledger.ErrFenced) {
+		d.Errorf("past the fence: %v %v", more, err)
+	}
+	// A failure does not go on to the next, nor does a lane whose system is paused.
+	x = taken
+	if _, more := goOn(ledger.Settlement{State: ledger.StatePending}); more {
+		d.Error("a delivery that goes again was passed over")
+	}
+	d.Pause(1, true)
+	d.Expire()
+	d.next(0)
+	d.Pause(1, false)
+	x = d.next(1)[0]
+	d.Pause(1, true)
+	if _, more := goOn(done); more {
+		d.Error("a paused system's lane went on")
+	}
+	d.next(0)
+	d.Pause(1, false)
+	x = d.next(1)[0]
+	if x.Delivery.Version != taken.Delivery.Version+1 {
+		d.Errorf("the third is %+v", x)
+	}
+	if next, more := goOn(done); more {
+		d.Errorf("after the last came %+v", next)
+	}
+	if d.link(l.ID).Taken {
+		d.Error("a lane with nothing to say is kept")
 	}
 	d.next(0)
 }

@@ -89,21 +89,42 @@ FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@ids::u
              unnest(@error_kinds::text[]) AS error_kind, unnest(@errors::text[]) AS error, unnest(@mappings::text[]) AS mapping) AS s
 WHERE delivery.organisation_id = s.organisation_id AND delivery.id = s.id;
 
--- name: SettleLanes :exec
+-- name: SettleLanes :many
 -- Gives lanes back after their heads were settled. It runs under the lanes' locks with a fresh snapshot, so a delivery
 -- that was committed before the lock was granted is seen here, and a later one wakes the lane itself. A head that is over
 -- moves done_version past it; one whose outcome is unknown stays written down as being sent, until now if its answer was
--- lost only now.
-UPDATE lane SET lease_until = '-infinity', held = s.state = 'DEAD', trouble = CASE WHEN s.state IN ('DEAD', 'UNKNOWN') THEN s.state ELSE '' END,
-  done_version = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN s.version ELSE lane.done_version END,
-  sending_version = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_version END,
-  sending_since = CASE WHEN s.state = 'UNKNOWN' AND s.lost THEN clock_timestamp() WHEN s.state = 'UNKNOWN' THEN lane.sending_since END,
-  due_at = CASE WHEN s.state = 'DEAD' THEN NULL
-                WHEN s.state NOT IN ('DELIVERED', 'SKIPPED') OR EXISTS (SELECT FROM delivery d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > s.version) THEN s.due_at
-                ELSE NULL END
-FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id, unnest(@states::text[]) AS state,
-             unnest(@versions::bigint[]) AS version, unnest(@due_ats::timestamptz[]) AS due_at, unnest(@losts::boolean[]) AS lost) AS s
-WHERE lane.organisation_id = s.organisation_id AND lane.link_id = s.link_id;
+-- lost only now. A lane that is kept and has a further delivery goes on under the same lease: that one is written down as
+-- being sent and comes back, as from BeginHeads.
+WITH s AS (
+  SELECT settled.*, next.version AS next_version, next.version IS NOT NULL AND settled.keep AND next.state = 'PENDING'
+         AND NOT EXISTS (SELECT FROM external_system WHERE external_system.id = settled.system_id AND external_system.paused) AS goes_on
+  FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id, unnest(@states::text[]) AS state,
+               unnest(@versions::bigint[]) AS version, unnest(@due_ats::timestamptz[]) AS due_at, unnest(@losts::boolean[]) AS lost,
+               unnest(@keeps::boolean[]) AS keep, unnest(@systems::bigint[]) AS system_id) AS settled
+  LEFT JOIN LATERAL (
+    SELECT d.version, d.state FROM delivery d
+    WHERE d.organisation_id = settled.organisation_id AND d.link_id = settled.link_id AND d.version > settled.version
+    ORDER BY d.version LIMIT 1) AS next ON settled.state IN ('DELIVERED', 'SKIPPED')
+), given AS (
+  UPDATE lane SET
+    lease_until = CASE WHEN s.goes_on THEN clock_timestamp() + make_interval(secs => @lease_seconds::float8) ELSE '-infinity' END,
+    held = s.state = 'DEAD', trouble = CASE WHEN s.state IN ('DEAD', 'UNKNOWN') THEN s.state ELSE '' END,
+    done_version = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN s.version ELSE lane.done_version END,
+    sending_version = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_version WHEN s.goes_on THEN s.next_version END,
+    sending_since = CASE WHEN s.state = 'UNKNOWN' AND NOT s.lost THEN lane.sending_since WHEN s.state = 'UNKNOWN' OR s.goes_on THEN clock_timestamp() END,
+    due_at = CASE WHEN s.state = 'DEAD' OR s.state IN ('DELIVERED', 'SKIPPED') AND s.next_version IS NULL THEN NULL ELSE s.due_at END
+  FROM s WHERE lane.organisation_id = s.organisation_id AND lane.link_id = s.link_id
+  RETURNING lane.organisation_id, lane.link_id, lane.lease_token, lane.sending_version, lane.sending_since, s.goes_on
+)
+SELECT head.organisation_id, head.id, head.link_id, head.incident_id, head.version, head.kind, head.payload, head.comment_id,
+       head.attempts, head.journal_mark, given.sending_since, 0::float8 AS sent_ago, head.trace, head.created_at, given.lease_token, head.state AS found,
+       sqlc.embed(external_link), sqlc.embed(incident),
+       coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author, coalesce(comment.visibility, '') AS comment_visibility
+FROM given JOIN delivery head ON head.organisation_id = given.organisation_id AND head.link_id = given.link_id AND head.version = given.sending_version
+JOIN external_link ON external_link.organisation_id = head.organisation_id AND external_link.id = head.link_id
+JOIN incident ON incident.organisation_id = head.organisation_id AND incident.id = head.incident_id
+LEFT JOIN comment ON comment.organisation_id = head.organisation_id AND comment.id = head.comment_id
+WHERE given.goes_on;
 
 -- name: FindLink :one
 SELECT * FROM external_link WHERE organisation_id = @organisation_id AND id = @id;

@@ -736,17 +736,37 @@ func (q *Queries) SettleDeliveries(ctx context.Context, arg SettleDeliveriesPara
 	return err
 }
 
-const settleLanes = `-- name: SettleLanes :exec
-UPDATE lane SET lease_until = '-infinity', held = s.state = 'DEAD', trouble = CASE WHEN s.state IN ('DEAD', 'UNKNOWN') THEN s.state ELSE '' END,
-  done_version = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN s.version ELSE lane.done_version END,
-  sending_version = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_version END,
-  sending_since = CASE WHEN s.state = 'UNKNOWN' AND s.lost THEN clock_timestamp() WHEN s.state = 'UNKNOWN' THEN lane.sending_since END,
-  due_at = CASE WHEN s.state = 'DEAD' THEN NULL
-                WHEN s.state NOT IN ('DELIVERED', 'SKIPPED') OR EXISTS (SELECT FROM delivery d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > s.version) THEN s.due_at
-                ELSE NULL END
-FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id, unnest($3::text[]) AS state,
-             unnest($4::bigint[]) AS version, unnest($5::timestamptz[]) AS due_at, unnest($6::boolean[]) AS lost) AS s
-WHERE lane.organisation_id = s.organisation_id AND lane.link_id = s.link_id
+const settleLanes = `-- name: SettleLanes :many
+WITH s AS (
+  SELECT settled.organisation_id, settled.link_id, settled.state, settled.version, settled.due_at, settled.lost, settled.keep, settled.system_id, next.version AS next_version, next.version IS NOT NULL AND settled.keep AND next.state = 'PENDING'
+         AND NOT EXISTS (SELECT FROM external_system WHERE external_system.id = settled.system_id AND external_system.paused) AS goes_on
+  FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id, unnest($3::text[]) AS state,
+               unnest($4::bigint[]) AS version, unnest($5::timestamptz[]) AS due_at, unnest($6::boolean[]) AS lost,
+               unnest($7::boolean[]) AS keep, unnest($8::bigint[]) AS system_id) AS settled
+  LEFT JOIN LATERAL (
+    SELECT d.version, d.state FROM delivery d
+    WHERE d.organisation_id = settled.organisation_id AND d.link_id = settled.link_id AND d.version > settled.version
+    ORDER BY d.version LIMIT 1) AS next ON settled.state IN ('DELIVERED', 'SKIPPED')
+), given AS (
+  UPDATE lane SET
+    lease_until = CASE WHEN s.goes_on THEN clock_timestamp() + make_interval(secs => $9::float8) ELSE '-infinity' END,
+    held = s.state = 'DEAD', trouble = CASE WHEN s.state IN ('DEAD', 'UNKNOWN') THEN s.state ELSE '' END,
+    done_version = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN s.version ELSE lane.done_version END,
+    sending_version = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_version WHEN s.goes_on THEN s.next_version END,
+    sending_since = CASE WHEN s.state = 'UNKNOWN' AND NOT s.lost THEN lane.sending_since WHEN s.state = 'UNKNOWN' OR s.goes_on THEN clock_timestamp() END,
+    due_at = CASE WHEN s.state = 'DEAD' OR s.state IN ('DELIVERED', 'SKIPPED') AND s.next_version IS NULL THEN NULL ELSE s.due_at END
+  FROM s WHERE lane.organisation_id = s.organisation_id AND lane.link_id = s.link_id
+  RETURNING lane.organisation_id, lane.link_id, lane.lease_token, lane.sending_version, lane.sending_since, s.goes_on
+)
+SELECT head.organisation_id, head.id, head.link_id, head.incident_id, head.version, head.kind, head.payload, head.comment_id,
+       head.attempts, head.journal_mark, given.sending_since, 0::float8 AS sent_ago, head.trace, head.created_at, given.lease_token, head.state AS found,
+       external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version,
+       coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author, coalesce(comment.visibility, '') AS comment_visibility
+FROM given JOIN delivery head ON head.organisation_id = given.organisation_id AND head.link_id = given.link_id AND head.version = given.sending_version
+JOIN external_link ON external_link.organisation_id = head.organisation_id AND external_link.id = head.link_id
+JOIN incident ON incident.organisation_id = head.organisation_id AND incident.id = head.incident_id
+LEFT JOIN comment ON comment.organisation_id = head.organisation_id AND comment.id = head.comment_id
+WHERE given.goes_on
 `
 
 type SettleLanesParams struct {
@@ -756,22 +776,134 @@ type SettleLanesParams struct {
 	Versions      []int64
 	DueAts        []time.Time
 	Losts         []bool
+	Keeps         []bool
+	Systems       []int64
+	LeaseSeconds  float64
+}
+
+type SettleLanesRow struct {
+	OrganisationID    int64
+	ID                uuid.UUID
+	LinkID            uuid.UUID
+	IncidentID        uuid.UUID
+	Version           int64
+	Kind              string
+	Payload           []byte
+	CommentID         uuid.NullUUID
+	Attempts          int32
+	JournalMark       string
+	SendingSince      *time.Time
+	SentAgo           float64
+	Trace             string
+	CreatedAt         time.Time
+	LeaseToken        int64
+	Found             string
+	ExternalLink      ExternalLink
+	Incident          Incident
+	CommentBody       string
+	CommentAuthor     string
+	CommentVisibility string
 }
 
 // Gives lanes back after their heads were settled. It runs under the lanes' locks with a fresh snapshot, so a delivery
 // that was committed before the lock was granted is seen here, and a later one wakes the lane itself. A head that is over
 // moves done_version past it; one whose outcome is unknown stays written down as being sent, until now if its answer was
-// lost only now.
-func (q *Queries) SettleLanes(ctx context.Context, arg SettleLanesParams) error {
-	_, err := q.db.Exec(ctx, settleLanes,
+// lost only now. A lane that is kept and has a further delivery goes on under the same lease: that one is written down as
+// being sent and comes back, as from BeginHeads.
+func (q *Queries) SettleLanes(ctx context.Context, arg SettleLanesParams) ([]SettleLanesRow, error) {
+	rows, err := q.db.Query(ctx, settleLanes,
 		arg.Organisations,
 		arg.Links,
 		arg.States,
 		arg.Versions,
 		arg.DueAts,
 		arg.Losts,
+		arg.Keeps,
+		arg.Systems,
+		arg.LeaseSeconds,
 	)
-	return err
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []SettleLanesRow
+	for rows.Next() {
+		var i SettleLanesRow
+		if err := rows.Scan(
+			&i.OrganisationID,
+			&i.ID,
+			&i.LinkID,
+			&i.IncidentID,
+			&i.Version,
+			&i.Kind,
+			&i.Payload,
+			&i.CommentID,
+			&i.Attempts,
+			&i.JournalMark,
+			&i.SendingSince,
+			&i.SentAgo,
+			&i.Trace,
+			&i.CreatedAt,
+			&i.LeaseToken,
+			&i.Found,
+			&i.ExternalLink.OrganisationID,
+			&i.ExternalLink.ID,
+			&i.ExternalLink.IncidentID,
+			&i.ExternalLink.SystemID,
+			&i.ExternalLink.CorrelationID,
+			&i.ExternalLink.ExternalID,
+			&i.ExternalLink.Number,
+			&i.ExternalLink.Url,
+			&i.ExternalLink.RemoteVersion,
+			&i.ExternalLink.RemoteState,
+			&i.ExternalLink.Base,
+			&i.ExternalLink.Parked,
+			&i.ExternalLink.JournalMark,
+			&i.ExternalLink.Gone,
+			&i.ExternalLink.LastSyncedAt,
+			&i.ExternalLink.CreatedAt,
+			&i.ExternalLink.Flips,
+			&i.Incident.OrganisationID,
+			&i.Incident.ID,
+			&i.Incident.Number,
+			&i.Incident.Version,
+			&i.Incident.Title,
+			&i.Incident.Description,
+			&i.Incident.State,
+			&i.Incident.HoldReason,
+			&i.Incident.DeferredTo,
+			&i.Incident.Priority,
+			&i.Incident.Impact,
+			&i.Incident.Urgency,
+			&i.Incident.Category,
+			&i.Incident.Service,
+			&i.Incident.Team,
+			&i.Incident.Assignee,
+			&i.Incident.Resolution,
+			&i.Incident.Reference,
+			&i.Incident.Source,
+			&i.Incident.ContactName,
+			&i.Incident.ContactPhone,
+			&i.Incident.ContactEmail,
+			&i.Incident.ReportedBy,
+			&i.Incident.OpenedAt,
+			&i.Incident.UpdatedAt,
+			&i.Incident.ResolvedAt,
+			&i.Incident.ClosedAt,
+			&i.Incident.Confidential,
+			&i.Incident.ArchivedVersion,
+			&i.CommentBody,
+			&i.CommentAuthor,
+			&i.CommentVisibility,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const updateLinks = `-- name: UpdateLinks :exec

@@ -187,8 +187,9 @@ type Querier interface {
 	// Gives lanes back after their heads were settled. It runs under the lanes' locks with a fresh snapshot, so a delivery
 	// that was committed before the lock was granted is seen here, and a later one wakes the lane itself. A head that is over
 	// moves done_version past it; one whose outcome is unknown stays written down as being sent, until now if its answer was
-	// lost only now.
-	SettleLanes(ctx context.Context, arg SettleLanesParams) error
+	// lost only now. A lane that is kept and has a further delivery goes on under the same lease: that one is written down as
+	// being sent and comes back, as from BeginHeads.
+	SettleLanes(ctx context.Context, arg SettleLanesParams) ([]SettleLanesRow, error)
 	// Of tickets that carry correlation ids, those that are not the one that the id's link follows, as far as nobody has told of
 	// them yet.
 	StrayTickets(ctx context.Context, arg StrayTicketsParams) ([]string, error)

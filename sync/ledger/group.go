@@ -24,7 +24,7 @@ type entrant[T any] struct {
 }
 
 // most bounds a transaction: enough to share its commit, few enough not to hold locks for long.
-const most = 256
+const most = 128
 
 // do writes one thing and returns how that ended. When ctx ends first it may be written all the same.
 func (g *group[T]) do(ctx context.Context, what T) error {

@@ -58,6 +58,9 @@ func (s Standing) Move(by incident.Side, value string, now time.Time, bounds map
 		return s, true
 	}
 	s.Moves = slices.DeleteFunc(slices.Clone(s.Moves), func(m Moved) bool { return now.Sub(m.At) > bounds.Within })
+	if n := len(s.Moves); n > 1 && s.Moves[n-1].By == by && s.Moves[n-2].By == by {
+		s.Moves = s.Moves[:n-1] // one side edits on and on: of its turn, what it began with and what it has come to tell enough
+	}
 	s.Moves = append(s.Moves, Moved{By: by, At: now, Is: digest(value)})
 	if most := freshFlips*bounds.Flips + 2; len(s.Moves) > most {
 		s.Moves = s.Moves[len(s.Moves)-most:]

@@ -66,7 +66,7 @@ simulate: setup-test ## the sync's decisions in RUNS (10000) simulated worlds; A
 mutants: setup-test ## the test of the tests: planted bugs that the simulation must catch
 	LIAISON_MUTANTS=1 $(GO) test -count=1 -timeout 60m -run TestMutants $(ARGS) ./sync/simulation
 
-verify: ## all that CI does: test, lint, race, generated code, e2e
+verify: ## all that CI does: test, lint, generated code, race, simulate, mutants, e2e, chaos
 	.ci/run
 
 setup-%:

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -110,7 +111,7 @@ func (w *world) plot() {
 		}
 		pick := func() owner { return []owner{byHub, byVendor}[random.IntN(2)] }
 		i.title, i.priority, i.state = byHub, pick(), pick()
-		if random.Float64() < w.plan.contested {
+		if share := w.plan.contested; math.Floor(float64(n+1)*share+0.5) > math.Floor(float64(n)*share+0.5) { // evenly, also among a few
 			i.title, i.priority, i.state = byBoth, byBoth, byBoth
 		}
 		switch {

@@ -42,6 +42,7 @@ var mutants = []struct {
 	}, "600", "freezes"},
 	{"idempotency keys are not kept", []change{{"sync/ledger/change.go", "\tif key.Value == \"\" {\n\t\treturn nil\n\t}\n\treturn q.InsertKey(", "\tif key.Value != \"\" {\n\t\treturn nil\n\t}\n\treturn q.InsertKey("}}, "600", ""},
 	{"a lane goes by id", []change{{"sync/ledger/ledgertest/lane.go", "return cmp.Compare(a.Version, b.Version)", "return -cmp.Compare(string(a.ID[:]), string(b.ID[:]))"}}, "200", ""},
+	{"a lane that goes on does not say what it sends", []change{{"sync/ledger/ledgertest/lane.go", "lane.SendingVersion, lane.SendingSince = &next[0].Version, &at", "lane.SendingSince = &at"}}, "1000", ""},
 	{"a field that moved at the vendor is overwritten", []change{{"sync/outbound/update.go", " || w.moved(x.Link, ticket, u.written) {", " {"}}, "600", ""},
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strconv"
@@ -32,6 +33,10 @@ func openAppend(ctx context.Context, w *world) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
+	rung, err := w.notified(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
 	peer, err := newBareAppend(ctx, w)
 	if err != nil {
 		return nil, err
@@ -44,16 +49,16 @@ func openAppend(ctx context.Context, w *world) (*row, error) {
 		title:   fmt.Sprintf("a title change of an incident with one link, made durable: incident, entry, delivery, lane; %d writers, %d incidents", writers, len(ids)),
 		unit:    "appends/s",
 		latency: "from the call to the commit's answer",
-		bare: contender{"one pgx transaction: BEGIN, the four writes in one batch, COMMIT", func(ctx context.Context, d time.Duration) (sample, error) {
+		peers: []contender{{name: "one pgx transaction: BEGIN, the four writes in one batch, COMMIT", run: func(ctx context.Context, d time.Duration) (sample, error) {
 			return w.repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error { return peer.write(ctx, own(worker, turn)) })
-		}},
+		}}},
 		liaison: []contender{
-			{"ledger.Append", func(ctx context.Context, d time.Duration) (sample, error) {
+			{name: "ledger.Append", run: func(ctx context.Context, d time.Duration) (sample, error) {
 				return w.repeat(ctx, writers, d, func(ctx context.Context, worker, turn int) error {
 					return w.retitle(ctx, alone, "appends", own(worker, turn))
 				})
 			}},
-			{"ledger.Append, the feed following", func(ctx context.Context, d time.Duration) (sample, error) {
+			{name: "ledger.Append, the feed following", run: func(ctx context.Context, d time.Duration) (sample, error) {
 				h, err := w.hub(ctx, w.db)
 				if err != nil {
 					return sample{}, err
@@ -71,23 +76,79 @@ func openAppend(ctx context.Context, w *world) (*row, error) {
 				return s, err
 			}},
 		},
-		facts: func() []string {
-			return []string{asked, fmt.Sprintf("when the appends ended the feed had caught up within %d ms, at worst", behind.Milliseconds())}
+		bounds: func(m *measured) []bound {
+			var out []bound
+			for _, l := range m.Liaison {
+				out = append(out, atLeast(l.Name+", to the bare transaction", 0.8, l.ratio(0), ""))
+			}
+			inside := below("NOTIFYs inside the transactions of 100 appends with the bell, of "+strconv.FormatInt(rung.all, 10), 1, float64(rung.inside), "")
+			return append(out, inside)
+		},
+		facts: func(context.Context, *measured) ([]string, error) {
+			return []string{asked, fmt.Sprintf("when the appends ended the feed had caught up within %d ms, at worst", behind.Milliseconds())}, nil
 		},
 	}, nil
 }
 
+// titled is what a title's number follows, and serials are what the numbers of titles begin at, so that all are of the
+// same length.
+const (
+	titled  = "Printer in room 12 prints blank pages, attempt "
+	serials = 1_000_000_000
+)
+
 // title is a new one each time, always of the same length.
-func title(n int64) string {
-	return "Printer in room 12 prints blank pages, attempt " + strconv.FormatInt(1_000_000_000+n%1_000_000_000, 10)
+func title(n int64) string { return titled + strconv.FormatInt(serials+n%serials, 10) }
+
+// serial finds the number of the first title in a text.
+func serial(text []byte) (n int64, found bool) {
+	_, rest, found := bytes.Cut(text, []byte(titled))
+	if !found || len(rest) < 10 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(rest[:10]), 10, 64)
+	return n - serials, err == nil
+}
+
+// rings are NOTIFYs that a database was asked for.
+type rings struct{ all, inside int64 }
+
+// notified counts NOTIFYs, and those of them inside a transaction, while incidents change under a hub with its bell and
+// its feed.
+func (w *world) notified(ctx context.Context, ids []incident.ID) (rings, error) {
+	c := &counter{}
+	db, err := w.open(ctx, c)
+	if err != nil {
+		return rings{}, err
+	}
+	defer db.Close()
+	h, err := w.hub(ctx, db)
+	if err != nil {
+		return rings{}, err
+	}
+	for n := range 100 {
+		if err = w.retitle(ctx, h.ledger, "appends", ids[n%len(ids)]); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = h.caughtUp(ctx)
+	}
+	h.stop() // the bell has sent what was rung, or is cut off
+	return rings{all: c.notified.Load(), inside: c.inside.Load()}, err
 }
 
 // retitle makes one change through the hub's door.
 func (w *world) retitle(ctx context.Context, l *ledger.Ledger, organisation string, id incident.ID) error {
+	return w.entitle(ctx, l, organisation, id, time.Now().UnixNano())
+}
+
+// entitle gives an incident the title with a number.
+func (w *world) entitle(ctx context.Context, l *ledger.Ledger, organisation string, id incident.ID, n int64) error {
 	done, err := l.Append(ctx, ledger.Append{
 		Viewer: w.agent(organisation), Actor: ledger.Actor{Kind: ledger.Person, Name: "Ada Agent"}, Incident: id,
 		Decide: func(d *ledger.Draft) error {
-			d.After.Title = title(time.Now().UnixNano())
+			d.After.Title = title(n)
 			return nil
 		},
 	})

@@ -24,9 +24,13 @@ func TestFiguresOfRounds(t *testing.T) {
 		return out
 	}
 	// The second round was disturbed on both sides: the ratio of the same round hardly shows it.
-	s := sum("x", seconds(50, 20, 60), seconds(100, 50, 100))
-	if s.Rate != 50 || s.Ratio != 0.5 || s.RatioLow != 0.4 || s.RatioHigh != 0.6 {
-		t.Errorf("rate %v, ratio %v (%v to %v); want 50, 0.5 (0.4 to 0.6)", s.Rate, s.Ratio, s.RatioLow, s.RatioHigh)
+	ours, theirs := seconds(50, 20, 60), seconds(100, 50, 100)
+	s, c := sum("x", ours), compare(0, ours, theirs, false)
+	if s.Rate != 50 || c.Ratio != 0.5 || c.Low != 0.4 || c.High != 0.6 {
+		t.Errorf("rate %v, ratio %v (%v to %v); want 50, 0.5 (0.4 to 0.6)", s.Rate, c.Ratio, c.Low, c.High)
+	}
+	if c := compare(0, ours, theirs, true); c.Ratio != 0 {
+		t.Errorf("at a rate that is given the ratio is %v, want none", c.Ratio)
 	}
 	if s.P50 != 2 || s.P99 != 3 {
 		t.Errorf("p50 %v, p99 %v; want 2, 3", s.P50, s.P99)
@@ -65,7 +69,7 @@ func TestRepeatCountsWhatIsWhole(t *testing.T) {
 func TestBadFlagsNameTheRemedy(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
-		"-only a,x":    `there is no row "x"; use a, b, c, d`,
+		"-only a,x":    `there is no row "x"; use a to h`,
 		"-seconds 0":   "use more than 0",
 		"-rounds 0":    "use at least 1",
 		"-set jit":     "name=value",
@@ -98,7 +102,7 @@ func TestAllRows(t *testing.T) {
 	if err := run(t.Context(), []string{"-quick", "-seconds", "0.3", "-rounds", "1", "-seed", "5", "-dir", dir, "-json", file}, &table, &log); err != nil {
 		t.Fatalf("%v\n%s", err, log.String())
 	}
-	for _, want := range []string{"seed 5", "PostgreSQL 1", "fsync on", "synchronous_commit on", "load before", "the list query over GraphQL", "ledger.Append", "incidentChanged", "title updates", "round trips per list"} {
+	for _, want := range []string{"seed 5", "PostgreSQL 1", "fsync on", "synchronous_commit on", "load before", "the list query over GraphQL", "ledger.Append", "incidentChanged", "title updates", "round trips per list", "River v0.26", "bound, "} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, table.String())
 		}
@@ -107,14 +111,31 @@ func TestAllRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The bounds of issue 3: two sides of appends and their NOTIFYs, two of lanes beside two peers, one of the backlog,
+	// two of latency in an idle hub, and in a busy one both latencies with the rates that they are measured at.
+	bounds := map[string]int{"b": 3, "d": 4, "e": 1, "f": 1, "g": 1, "h": 4}
 	var r report
-	if err := json.Unmarshal(text, &r); err != nil || len(r.Rows) != 4 {
+	if err := json.Unmarshal(text, &r); err != nil || len(r.Rows) != 8 {
 		t.Fatalf("%d rows, %v", len(r.Rows), err)
 	}
 	for _, row := range r.Rows {
 		for _, side := range row.Liaison {
-			if side.Rate <= 0 || row.Bare.Rate <= 0 || side.Ratio <= 0 {
-				t.Errorf("row %s: %s %v, bare %v, ratio %v", row.Key, side.Name, side.Rate, row.Bare.Rate, side.Ratio)
+			paced := strings.Contains("fgh", row.Key)
+			if side.Rate <= 0 || len(side.Beside) == 0 || paced && side.P99 <= 0 {
+				t.Errorf("row %s: %+v", row.Key, side)
+			}
+			for _, c := range side.Beside {
+				if row.Peers[c.Peer].Rate <= 0 || (c.Ratio <= 0) != paced {
+					t.Errorf("row %s: %s beside %s: %v, ratio %v", row.Key, side.Name, row.Short[c.Peer], row.Peers[c.Peer].Rate, c.Ratio)
+				}
+			}
+		}
+		if want := bounds[row.Key]; len(row.Bounds) != want {
+			t.Errorf("row %s tells of %d bounds, want %d: %+v", row.Key, len(row.Bounds), want, row.Bounds)
+		}
+		for _, b := range row.Bounds {
+			if !strings.Contains(table.String(), b.What) {
+				t.Errorf("row %s: the table says nothing of the bound %q", row.Key, b.What)
 			}
 		}
 	}

@@ -24,20 +24,18 @@ import (
 	"liaison/sync/system"
 )
 
-// openDeliver compares a lane worker that drains a backlog with plain posts of the same bodies.
-func openDeliver(ctx context.Context, w *world) (*row, error) {
-	v := newVendor()
-	c, err := client.New(client.Config{BaseURL: v.server.URL, Auth: connectors.Credentials{Token: connectors.NewSecret("bench")}, Concurrency: w.settings.sizes.Calls})
+// openDeliver compares a lane worker that drains a backlog with plain posts of the same bodies, and with River that makes
+// one post for each of as many jobs.
+func openDeliver(ctx context.Context, w *world) (_ *row, err error) {
+	v := newVendor(nil)
+	defer func() {
+		if err != nil {
+			v.server.Close()
+		}
+	}()
+	s, err := w.system(v, "lanes")
 	if err != nil {
 		return nil, err
-	}
-	words, err := mapping.Load("bench/mapping.yaml", []byte(vendorMapping))
-	if err != nil {
-		return nil, err
-	}
-	s := &system.System{
-		ID: w.systems["lanes"], Key: "lanes", Name: "Lanes Desk", Connector: &connector{client: c}, Mapping: words,
-		Concurrency: w.settings.sizes.Calls, CallTimeout: 10 * time.Second, SettleWindow: time.Minute,
 	}
 	z := w.settings.sizes
 	backlogs := 0
@@ -64,21 +62,53 @@ func openDeliver(ctx context.Context, w *world) (*row, error) {
 		asked = append(asked, fmt.Sprintf("Liaison asks the database %.1f statements in %.1f round trips per delivery of kind %s, in the mean of a backlog",
 			float64(c.statements.Load())/n, float64(c.roundTrips.Load())/n, kind))
 	}
+	queue, err := w.newRiver(ctx, v)
+	if err != nil {
+		return nil, err
+	}
 	return &row{
 		title:  fmt.Sprintf("a backlog of %d lanes with %d deliveries each, carried in order by one worker, %d calls at a time, each one POST", z.Lanes, z.PerLane, z.Calls),
 		unit:   "deliveries/s",
 		atMost: 3,
-		bare: contender{"net/http posts of the same bodies", func(ctx context.Context, _ time.Duration) (sample, error) {
-			return v.posts(ctx, w.cpu, z.Calls, z.Lanes*z.PerLane)
-		}},
+		short:  []string{"bare", "River"},
+		peers: []contender{
+			{name: "net/http posts of the same bodies", run: func(ctx context.Context, _ time.Duration) (sample, error) {
+				return v.posts(ctx, w.cpu, z.Calls, z.Lanes*z.PerLane)
+			}},
+			{name: queue.String(), run: queue.drain},
+		},
 		liaison: []contender{
-			{"title updates", side(ledger.UpdateTicket)},
-			{"comments", side(ledger.SayComment)},
+			{name: "title updates", run: side(ledger.UpdateTicket)},
+			{name: "comments", run: side(ledger.SayComment)},
 		},
-		facts: func() []string {
-			return append(asked, "a delivery is leased and marked as begun before its call and settled after it, both durably; a comment's journal mark is recorded as well")
+		bounds: func(m *measured) []bound {
+			var out []bound
+			for _, l := range m.Liaison {
+				out = append(out, atLeast(l.Name+", to bare posts", 0.5, l.ratio(0), ""), atLeast(l.Name+", to River", 2, l.ratio(1), ""))
+			}
+			return out
 		},
-		close: func() error { v.server.Close(); return nil },
+		facts: told(append(asked,
+			"a delivery is leased and marked as begun before its call and settled after it, both durably; a comment's journal mark is recorded as well",
+			"River keeps no order between jobs; its time begins when its client has started and ends with its last post, before the last jobs are settled")...),
+		close: func() error { queue.close(); v.server.Close(); return nil },
+	}, nil
+}
+
+// system is a vendor as a lane worker sees it, under the name that it has in the directory.
+func (w *world) system(v *vendor, key string) (*system.System, error) {
+	calls := w.settings.sizes.Calls
+	c, err := client.New(client.Config{BaseURL: v.server.URL, Auth: connectors.Credentials{Token: connectors.NewSecret("bench")}, Concurrency: calls})
+	if err != nil {
+		return nil, err
+	}
+	words, err := mapping.Load("bench/mapping.yaml", []byte(vendorMapping))
+	if err != nil {
+		return nil, err
+	}
+	return &system.System{
+		ID: w.systems[key], Key: key, Name: key, Connector: &connector{client: c}, Mapping: words,
+		Concurrency: calls, CallTimeout: 10 * time.Second, SettleWindow: time.Minute,
 	}, nil
 }
 
@@ -130,11 +160,24 @@ func (w *world) settled(ctx context.Context) error {
 		if err != nil || !busy {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(5 * time.Millisecond):
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return err
 		}
+	}
+}
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
 	}
 }
 
@@ -142,19 +185,46 @@ func (w *world) settled(ctx context.Context) error {
 type vendor struct {
 	server *httptest.Server
 	sent   atomic.Int64
+	marks  atomic.Pointer[map[int64]chan time.Time] // who waits for which post
+	heard  func(body []byte, at time.Time)          // if not nil, is told of every post
 }
 
-func newVendor() *vendor {
-	v := &vendor{}
-	v.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if _, err := io.Copy(io.Discard, r.Body); err != nil || r.Method != http.MethodPost {
-			rw.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		rw.Header().Set("Content-Type", "application/json")
-		_, _ = rw.Write([]byte(`{"id":"` + strconv.FormatInt(v.sent.Add(1), 10) + `"}`)) // the client sees when it does not arrive
-	}))
+func newVendor(heard func([]byte, time.Time)) *vendor {
+	v := &vendor{heard: heard}
+	v.server = httptest.NewServer(v)
 	return v
+}
+
+func (v *vendor) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	at := time.Now()
+	body, err := io.ReadAll(r.Body)
+	if err != nil || r.Method != http.MethodPost {
+		rw.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	n := v.sent.Add(1)
+	if marks := v.marks.Load(); marks != nil {
+		if reached, wanted := (*marks)[n]; wanted {
+			reached <- at
+		}
+	}
+	if v.heard != nil {
+		v.heard(body, at)
+	}
+	rw.Header().Set("Content-Type", "application/json")
+	_, _ = rw.Write([]byte(`{"id":"` + strconv.FormatInt(n, 10) + `"}`)) // the client sees when it does not arrive
+}
+
+// expect counts posts anew. Of each channel one can receive when that many have come.
+func (v *vendor) expect(counts ...int) []chan time.Time {
+	marks, out := map[int64]chan time.Time{}, make([]chan time.Time, len(counts))
+	for n, count := range counts {
+		out[n] = make(chan time.Time, 1)
+		marks[int64(count)] = out[n]
+	}
+	v.sent.Store(0)
+	v.marks.Store(&marks)
+	return out
 }
 
 // posts sends n posts, as many at a time as calls says, with what the connector would send.
@@ -173,7 +243,7 @@ func (v *vendor) posts(ctx context.Context, spent func() cpu, calls, n int) (sam
 				if i > int64(n) {
 					return
 				}
-				if err := post(ctx, plain, v.server.URL, message{Ticket: "3f0c5d1e9a7b4c26b1d8e2f6a9c40b57", Text: "Printer in room 12 prints page 3 of round " + strconv.FormatInt(i%10, 10)}); err != nil {
+				if err := post(ctx, plain, v.server.URL, message{Ticket: someTicket, Text: "Printer in room 12 prints page 3 of round " + strconv.FormatInt(i%10, 10)}); err != nil {
 					failed.Store(&err)
 				}
 			}
@@ -212,6 +282,9 @@ func post(ctx context.Context, c *http.Client, url string, m message) error {
 	}
 	return nil
 }
+
+// someTicket is an id as long as those of the lanes' tickets.
+const someTicket = "3f0c5d1e9a7b4c26b1d8e2f6a9c40b57"
 
 // message is what a write sends; receipt is the answer.
 type message struct {

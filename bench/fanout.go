@@ -44,11 +44,9 @@ func openFanout(ctx context.Context, w *world) (*row, error) {
 		title:   fmt.Sprintf("one change heard by %d WebSocket subscribers with the same rights (%d bytes each); rates in bursts of %d changes", n, len(f.change), burst),
 		unit:    "messages/s",
 		latency: "of a change alone: Liaison from its commit, bare from the first write, to the last of all clients",
-		bare:    contender{fmt.Sprintf("gorilla/websocket, one prepared message, %d writing goroutines", runtime.GOMAXPROCS(0)), f.broadcasts},
-		liaison: []contender{{"incidentChanged over graphql-transport-ws", f.subscriptions}},
-		facts: func() []string {
-			return []string{"a burst's time begins before its first append, so it holds the commits, the sequencer and the tail; every client's count is checked"}
-		},
+		peers:   []contender{{name: fmt.Sprintf("gorilla/websocket, one prepared message, %d writing goroutines", runtime.GOMAXPROCS(0)), run: f.broadcasts}},
+		liaison: []contender{{name: "incidentChanged over graphql-transport-ws", run: f.subscriptions}},
+		facts:   told("a burst's time begins before its first append, so it holds the commits, the sequencer and the tail; every client's count is checked"),
 	}, nil
 }
 
@@ -68,7 +66,7 @@ func (f *fanout) subscriptions(ctx context.Context, d time.Duration) (sample, er
 	defer h.stop()
 	c := newCrowd(f.w.settings.sizes.Subscribers)
 	defer c.leave()
-	if err := c.subscribe(ctx, h.url, token(f.w.organisations["subscribers"]), h.feed.Now()); err != nil {
+	if err := c.subscribe(ctx, h.url+"/graphql", token(f.w.organisations["subscribers"]), h.feed.Now()); err != nil {
 		return sample{}, fmt.Errorf("subscribing: %w", err)
 	}
 	changes := func(ctx context.Context, k int) (time.Time, error) {
@@ -132,7 +130,8 @@ type crowd struct {
 	leaving atomic.Bool
 	reading sync.WaitGroup
 
-	sample atomic.Pointer[[]byte] // the first client's first message
+	sample atomic.Pointer[[]byte]  // the first client's first message
+	heard  func([]byte, time.Time) // if not nil, is handed each message; it must not keep the bytes
 }
 
 func newCrowd(n int) *crowd {
@@ -215,6 +214,9 @@ func (c *crowd) read(n int, conn *websocket.Conn) error {
 		}
 		if !bytes.Contains(message[:size], []byte(`"next"`)) || bytes.Contains(message[:size], []byte(`"errors"`)) {
 			return fmt.Errorf("the server said %s", message[:size])
+		}
+		if c.heard != nil {
+			c.heard(message[:size], time.Now())
 		}
 		if c.got[n].Add(1) == 1 && n == 0 {
 			first := bytes.Clone(message[:size])

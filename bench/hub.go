@@ -26,11 +26,13 @@ import (
 // hub is the parts of a running hub that a row needs, put together as the binary does.
 type hub struct {
 	db       *postgres.DB
+	bell     *postgres.Bell
 	ledger   *ledger.Ledger
 	feed     *feed.Feed
 	watched  *telemetry.Telemetry
 	log      *slog.Logger
-	url      string // of /graphql, once it serves
+	hooks    http.Handler // behind /hooks/{system}; nil: nothing is
+	url      string       // of the server, once it serves
 	stopping []func()
 }
 
@@ -52,21 +54,27 @@ func (w *world) hub(ctx context.Context, db *postgres.DB) (_ *hub, err error) {
 	if h.watched, err = telemetry.Start(ctx, telemetry.Config{LogOutput: io.Discard}); err != nil {
 		return nil, err
 	}
-	bell := postgres.NewBell(db, w.quiet)
-	h.ledger = ledger.New(db, bell, time.Now)
-	if h.feed, err = feed.New(ctx, db, bell, feed.Config{Logger: w.quiet}); err != nil {
+	h.bell = postgres.NewBell(db, w.quiet)
+	h.ledger = ledger.New(db, h.bell, time.Now)
+	if h.feed, err = feed.New(ctx, db, h.bell, feed.Config{Logger: w.quiet}); err != nil {
 		return nil, err
 	}
 	h.watched.Registry.MustRegister(h.feed)
-	running, cancel := context.WithCancel(ctx)
-	var parts sync.WaitGroup
-	parts.Go(func() { _ = bell.Run(running) }) // its error is the context's end
-	parts.Go(func() { _ = h.feed.Run(running) })
-	h.stopping = append(h.stopping, func() { cancel(); parts.Wait() })
+	h.run(ctx, h.bell.Run, h.feed.Run)
 	if err := h.caughtUp(ctx); err != nil {
 		return nil, err
 	}
 	return h, nil
+}
+
+// run keeps parts going until the hub stops.
+func (h *hub) run(ctx context.Context, parts ...func(context.Context) error) {
+	running, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	for _, part := range parts {
+		all.Go(func() { _ = part(running) }) // its error is the context's end
+	}
+	h.stopping = append(h.stopping, func() { cancel(); all.Wait() })
 }
 
 // caughtUp waits until every entry is stamped and this hub's tail has read it.
@@ -112,7 +120,8 @@ func (h *hub) read() (int64, error) {
 // token is a school's, or another organisation's.
 func token(o incident.OrganisationID) string { return "bench-" + strconv.FormatInt(int64(o), 10) }
 
-// serve answers GraphQL on a loopback port the way the binary does, for a requester of each organisation.
+// serve answers GraphQL, and webhooks if there is a handler, on a loopback port the way the binary does, for a requester of
+// each organisation.
 func (w *world) serve(h *hub) error {
 	var grants []auth.Grant
 	for key, o := range w.organisations {
@@ -127,8 +136,11 @@ func (w *world) serve(h *hub) error {
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/graphql", h.watched.Middleware("graphql", handler))
+	if h.hooks != nil {
+		mux.Handle("/hooks/{system}", h.watched.Middleware("webhook", h.hooks))
+	}
 	server := httptest.NewServer(mux)
-	h.url = server.URL + "/graphql"
+	h.url = server.URL
 	h.stopping = append(h.stopping, func() { handler.Shutdown(); server.Close() })
 	return nil
 }

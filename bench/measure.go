@@ -23,19 +23,23 @@ func (s sample) rate() float64 { return float64(s.count) / s.took.Seconds() }
 
 // contender is one side of a row.
 type contender struct {
-	name string
-	run  func(context.Context, time.Duration) (sample, error)
+	name   string
+	run    func(context.Context, time.Duration) (sample, error)
+	beside []int // of a side of Liaison's: its peers, by their place; nil: all
 }
 
-// row is something to be measured: Liaison's ways of doing it beside a bare one.
+// row is something to be measured: Liaison's ways of doing it beside others'.
 type row struct {
 	title   string
 	unit    string
 	latency string // what a latency is
-	bare    contender
+	peers   []contender
+	short   []string // the peers' names in the table; nil: "bare" for the only one
 	liaison []contender
-	facts   func() []string // asked at the end
-	atMost  int             // rounds, where one lasts as long as its work does; 0: as many as are asked for
+	paced   bool                                               // things are done at a rate that is given, so that a ratio of rates says nothing
+	facts   func(context.Context, *measured) ([]string, error) // asked at the end
+	bounds  func(*measured) []bound
+	atMost  int // rounds, where one lasts as long as its work does; 0: as many as are asked for
 	close   func() error
 }
 
@@ -51,10 +55,26 @@ type side struct {
 	CPUHere     float64 `json:"cpuHereUs,omitempty"`
 	CPUPostgres float64 `json:"cpuPostgresUs,omitempty"`
 
-	// Liaison's rate over the bare one's in the same round: the median and the extremes. Not set for the bare side.
-	Ratio     float64 `json:"ratio,omitempty"`
-	RatioLow  float64 `json:"ratioLow,omitempty"`
-	RatioHigh float64 `json:"ratioHigh,omitempty"`
+	Beside []comparison `json:"beside,omitempty"` // of a side of Liaison's
+}
+
+// comparison is Liaison's rate over a peer's in the same round: the median and the extremes. All are 0 where the rate
+// is given.
+type comparison struct {
+	Peer  int     `json:"peer"` // its place among the row's peers
+	Ratio float64 `json:"ratio,omitempty"`
+	Low   float64 `json:"low,omitempty"`
+	High  float64 `json:"high,omitempty"`
+}
+
+// ratio is that to the peer at a place.
+func (s *side) ratio(peer int) float64 {
+	for _, c := range s.Beside {
+		if c.Peer == peer {
+			return c.Ratio
+		}
+	}
+	return 0
 }
 
 // measured is a row's outcome.
@@ -63,9 +83,42 @@ type measured struct {
 	Title   string   `json:"title"`
 	Unit    string   `json:"unit"`
 	Latency string   `json:"latency,omitempty"`
-	Bare    side     `json:"bare"`
+	Short   []string `json:"peerNames"`
+	Peers   []side   `json:"peers"`
 	Liaison []side   `json:"liaison"`
+	Bounds  []bound  `json:"bounds,omitempty"`
 	Facts   []string `json:"facts,omitempty"`
+}
+
+// bound is a promise about a row's figures, and whether this run kept it.
+type bound struct {
+	What  string  `json:"what"`
+	Limit float64 `json:"limit"`
+	Got   float64 `json:"got"`
+	Met   bool    `json:"met"`
+
+	verb, unit string
+}
+
+func atLeast(what string, limit, got float64, unit string) bound {
+	return bound{What: what, Limit: limit, Got: got, Met: got >= limit, verb: "at least", unit: unit}
+}
+
+func below(what string, limit, got float64, unit string) bound {
+	return bound{What: what, Limit: limit, Got: got, Met: got < limit, verb: "below", unit: unit}
+}
+
+func (b bound) String() string {
+	verdict := "not met"
+	if b.Met {
+		verdict = "met"
+	}
+	return fmt.Sprintf("bound, %s: %s %g%s; this run %.2f%s: %s", b.What, b.verb, b.Limit, b.unit, b.Got, b.unit, verdict)
+}
+
+// told are facts that are known beforehand.
+func told(facts ...string) func(context.Context, *measured) ([]string, error) {
+	return func(context.Context, *measured) ([]string, error) { return facts, nil }
 }
 
 // measure opens a row, warms every side up, and lets them run by turns. Each round begins with another side, so that
@@ -78,7 +131,7 @@ func (w *world) measure(ctx context.Context, open func(context.Context, *world) 
 	if r.close != nil {
 		defer func() { err = errors.Join(err, r.close()) }()
 	}
-	sides := append([]contender{r.bare}, r.liaison...)
+	sides := slices.Concat(r.peers, r.liaison)
 	samples := make([][]sample, len(sides))
 	rounds := w.settings.rounds
 	if r.atMost > 0 {
@@ -90,15 +143,9 @@ func (w *world) measure(ctx context.Context, open func(context.Context, *world) 
 		}
 		for turn := range sides {
 			n := (turn + max(round, 0)) % len(sides)
-			runtime.GC()
-			s, err := sides[n].run(ctx, w.settings.round)
-			switch {
-			case err != nil:
-				return m, fmt.Errorf("%s: %w", sides[n].name, err)
-			case ctx.Err() != nil:
-				return m, context.Cause(ctx)
-			case s.count == 0:
-				return m, fmt.Errorf("%s: a round of %s did nothing whole; make it longer with -seconds", sides[n].name, w.settings.round)
+			s, err := w.round(ctx, sides[n])
+			if err != nil {
+				return m, err
 			}
 			if round >= 0 { // the first only warms up
 				samples[n] = append(samples[n], s)
@@ -106,35 +153,72 @@ func (w *world) measure(ctx context.Context, open func(context.Context, *world) 
 			w.log.InfoContext(ctx, "measured", "round", round+1, "side", sides[n].name, "rate", math.Round(s.rate()))
 		}
 	}
-	m = measured{Title: r.title, Unit: r.unit, Latency: r.latency, Bare: sum(sides[0].name, samples[0], nil)}
+	m = measured{Title: r.title, Unit: r.unit, Latency: r.latency, Short: r.short}
+	if m.Short == nil {
+		m.Short = []string{"bare"}
+	}
+	for n, s := range sides {
+		out := sum(s.name, samples[n])
+		if n < len(r.peers) {
+			m.Peers = append(m.Peers, out)
+			continue
+		}
+		for peer := range r.peers {
+			if s.beside == nil || slices.Contains(s.beside, peer) {
+				out.Beside = append(out.Beside, compare(peer, samples[n], samples[peer], r.paced))
+			}
+		}
+		m.Liaison = append(m.Liaison, out)
+	}
+	if r.bounds != nil {
+		m.Bounds = r.bounds(&m)
+	}
 	if r.facts != nil {
-		m.Facts = r.facts()
+		m.Facts, err = r.facts(ctx, &m)
 	}
-	for n := range r.liaison {
-		m.Liaison = append(m.Liaison, sum(sides[n+1].name, samples[n+1], samples[0]))
+	return m, err
+}
+
+// round lets one side run once.
+func (w *world) round(ctx context.Context, c contender) (sample, error) {
+	runtime.GC()
+	s, err := c.run(ctx, w.settings.round)
+	switch {
+	case err != nil:
+		return s, fmt.Errorf("%s: %w", c.name, err)
+	case ctx.Err() != nil:
+		return s, context.Cause(ctx)
+	case s.count == 0:
+		return s, fmt.Errorf("%s: a round of %s did nothing whole; make it longer with -seconds", c.name, w.settings.round)
 	}
-	return m, nil
+	return s, nil
 }
 
 // sum makes one figure of a side's rounds.
-func sum(name string, rounds, beside []sample) side {
+func sum(name string, rounds []sample) side {
 	s := side{Name: name}
-	var p50, p99, ratios, here, postgres []float64
-	for n, r := range rounds {
+	var p50, p99, here, postgres []float64
+	for _, r := range rounds {
 		here, postgres = append(here, microseconds(r.spent.here)/float64(r.count)), append(postgres, microseconds(r.spent.postgres)/float64(r.count))
 		s.Rates = append(s.Rates, math.Round(r.rate()))
 		if len(r.latencies) > 0 {
 			p50, p99 = append(p50, milliseconds(percentile(r.latencies, 50))), append(p99, milliseconds(percentile(r.latencies, 99)))
 		}
-		if beside != nil {
-			ratios = append(ratios, r.rate()/beside[n].rate())
-		}
 	}
 	s.Rate, s.P50, s.P99, s.CPUHere, s.CPUPostgres = median(s.Rates), median(p50), median(p99), median(here), median(postgres)
-	if len(ratios) > 0 {
-		s.Ratio, s.RatioLow, s.RatioHigh = median(ratios), slices.Min(ratios), slices.Max(ratios)
-	}
 	return s
+}
+
+// compare sets a side's rounds beside a peer's.
+func compare(peer int, rounds, beside []sample, paced bool) comparison {
+	if paced {
+		return comparison{Peer: peer}
+	}
+	var ratios []float64
+	for n, r := range rounds {
+		ratios = append(ratios, r.rate()/beside[n].rate())
+	}
+	return comparison{Peer: peer, Ratio: median(ratios), Low: slices.Min(ratios), High: slices.Max(ratios)}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

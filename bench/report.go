@@ -52,26 +52,38 @@ func (r *report) print(to io.Writer) error {
 		m.FsyncMS, m.LoadBefore, m.LoadAfter)
 
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\twhat\tunit\tLiaison\tbare\tratio\t(low to high)\tp50/p99 ms Liaison\tp50/p99 ms bare\tCPU us Liaison\tCPU us bare")
+	fmt.Fprintln(table, "\twhat\tunit\tLiaison\tpeer\t\tratio\t(low to high)\tp50/p99 ms Liaison\tp50/p99 ms peer\tCPU us Liaison\tCPU us peer")
 	for _, row := range r.Rows {
 		for n, l := range row.Liaison {
 			key := ""
 			if n == 0 {
 				key = row.Key
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%.0f\t%.0f\t%.2f\t(%.2f to %.2f)\t%s\t%s\t%s\t%s\n",
-				key, l.Name, row.Unit, l.Rate, row.Bare.Rate, l.Ratio, l.RatioLow, l.RatioHigh, latencies(l), latencies(row.Bare), processor(l), processor(row.Bare))
+			for k, c := range l.Beside {
+				what, peer := l.Name, row.Peers[c.Peer]
+				if k > 0 {
+					key, what = "", ""
+				}
+				fmt.Fprintf(table, "%s\t%s\t%s\t%.0f\t%.0f\t%s\t%s\t%s\t%s\t%s\t%s\n", key, what, row.Unit, l.Rate, peer.Rate, row.Short[c.Peer],
+					ratios(c), latencies(l), latencies(peer), processor(l), processor(peer))
+			}
 		}
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(to, "\nCPU: processor time of one request, append, message or delivery in microseconds, in this process with the load's own + in PostgreSQL;"+
-		"\nother load hardly changes it. Ratio: of the rates within one round.")
+	fmt.Fprintln(to, "\nCPU: processor time of one request, append, message, delivery or change in microseconds, in this process with the load's own + in"+
+		"\nPostgreSQL; other load hardly changes it. Ratio: of the rates within one round.")
 	for _, row := range r.Rows {
-		fmt.Fprintf(to, "\n%s  %s\n   bare: %s\n", row.Key, row.Title, row.Bare.Name)
+		fmt.Fprintf(to, "\n%s  %s\n", row.Key, row.Title)
+		for n, peer := range row.Peers {
+			fmt.Fprintf(to, "   %s: %s\n", row.Short[n], peer.Name)
+		}
 		if row.Latency != "" {
 			fmt.Fprintf(to, "   p50/p99: %s\n", row.Latency)
+		}
+		for _, b := range row.Bounds {
+			fmt.Fprintf(to, "   %s\n", b)
 		}
 		for _, fact := range row.Facts {
 			fmt.Fprintf(to, "   %s\n", fact)
@@ -79,6 +91,14 @@ func (r *report) print(to io.Writer) error {
 	}
 	fmt.Fprintln(to)
 	return nil
+}
+
+// ratios are the median and the extremes, in two columns.
+func ratios(c comparison) string {
+	if c.Ratio == 0 {
+		return "-\t-"
+	}
+	return fmt.Sprintf("%.2f\t(%.2f to %.2f)", c.Ratio, c.Low, c.High)
 }
 
 func latencies(s side) string {

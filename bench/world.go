@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -44,8 +46,10 @@ type world struct {
 	dir      string
 	load     string // the machine's load before anything began
 	server   *embedded.Server
+	database string        // its name on the server
 	db       *postgres.DB  // as a hub opens it
 	bare     *pgxpool.Pool // as anybody opens it, with as many connections
+	changes  atomic.Int64  // numbers the titles of the rows on latency
 
 	schools       []incident.OrganisationID
 	organisations map[string]incident.OrganisationID
@@ -55,7 +59,7 @@ type world struct {
 // newWorld starts a durable server and fills it.
 func newWorld(ctx context.Context, s settings, log *slog.Logger) (_ *world, err error) {
 	w := &world{
-		settings: s, log: log, load: loadAverage(),
+		settings: s, log: log, load: loadAverage(), database: "liaison",
 		quiet: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	defer func() {
@@ -70,18 +74,7 @@ func newWorld(ctx context.Context, s settings, log *slog.Logger) (_ *world, err 
 	if w.server, err = embedded.Start(ctx, embedded.Options{Dir: w.dir, Logger: w.quiet, Settings: s.server}); err != nil {
 		return nil, fmt.Errorf("starting PostgreSQL: %w", err)
 	}
-	if _, err := postgres.Migrate(ctx, w.server.URL(), postgres.Migrations); err != nil {
-		return nil, fmt.Errorf("migrating: %w", err)
-	}
-	if w.db, err = w.open(ctx, nil); err != nil {
-		return nil, err
-	}
-	bare, err := pgxpool.ParseConfig(w.server.URL())
-	if err != nil {
-		return nil, err
-	}
-	bare.MaxConns = int32(config.Default().Database.AppConnections)
-	if w.bare, err = pgxpool.NewWithConfig(ctx, bare); err != nil {
+	if err := w.connect(ctx); err != nil {
 		return nil, err
 	}
 	log.InfoContext(ctx, "seeding", "seed", s.seed, "incidents", s.sizes.Incidents)
@@ -93,22 +86,90 @@ func newWorld(ctx context.Context, s settings, log *slog.Logger) (_ *world, err 
 	return w, nil
 }
 
-// open opens the database as a hub with default settings does.
-func (w *world) open(ctx context.Context, tracer pgx.QueryTracer) (*postgres.DB, error) {
-	pools := config.Default().Database
-	return postgres.Open(ctx, w.server.URL(), postgres.Options{
-		AppConns: int32(pools.AppConnections), SystemConns: int32(pools.SystemConnections), Tracer: tracer,
-	})
+// connect migrates the world's database and opens it.
+func (w *world) connect(ctx context.Context) error {
+	url, err := w.url(w.database)
+	if err != nil {
+		return err
+	}
+	if _, err := postgres.Migrate(ctx, url, postgres.Migrations); err != nil {
+		return fmt.Errorf("migrating: %w", err)
+	}
+	if w.db, err = w.open(ctx, nil); err != nil {
+		return err
+	}
+	w.bare, err = w.pool(ctx, w.database)
+	return err
 }
 
-func (w *world) close() error {
-	var errs []error
+// url names a database of the server's, with the hub's login.
+func (w *world) url(database string) (string, error) {
+	u, err := url.Parse(w.server.URL())
+	if err != nil {
+		return "", err
+	}
+	u.Path = "/" + database
+	return u.String(), nil
+}
+
+// pool opens a database as anybody does, with as many connections as a hub's requests have.
+func (w *world) pool(ctx context.Context, database string) (*pgxpool.Pool, error) {
+	url, err := w.url(database)
+	if err != nil {
+		return nil, err
+	}
+	bare, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	bare.MaxConns = int32(config.Default().Database.AppConnections)
+	return pgxpool.NewWithConfig(ctx, bare)
+}
+
+// another makes one more database on the same server, empty or as a copy of one that nobody is connected to.
+func (w *world) another(ctx context.Context, name, template string) error {
+	sql := "CREATE DATABASE " + name + " OWNER " + embedded.Role
+	if template != "" {
+		sql += " TEMPLATE " + template
+	}
+	return w.super(ctx, w.database, sql)
+}
+
+// beside is a world in another database on the same server. Its leave must be called, its close must not.
+func (w *world) beside(ctx context.Context, database string) (*world, error) {
+	out := &world{settings: w.settings, log: w.log, quiet: w.quiet, server: w.server, database: database}
+	if err := out.connect(ctx); err != nil {
+		out.leave()
+		return nil, err
+	}
+	return out, nil
+}
+
+// leave closes the world's pools.
+func (w *world) leave() {
 	if w.bare != nil {
 		w.bare.Close()
 	}
 	if w.db != nil {
 		w.db.Close()
 	}
+}
+
+// open opens the database as a hub with default settings does.
+func (w *world) open(ctx context.Context, tracer pgx.QueryTracer) (*postgres.DB, error) {
+	pools := config.Default().Database
+	url, err := w.url(w.database)
+	if err != nil {
+		return nil, err
+	}
+	return postgres.Open(ctx, url, postgres.Options{
+		AppConns: int32(pools.AppConnections), SystemConns: int32(pools.SystemConnections), Tracer: tracer,
+	})
+}
+
+func (w *world) close() error {
+	var errs []error
+	w.leave()
 	if w.server != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -123,8 +184,55 @@ func (w *world) close() error {
 // fill writes the organisations, their incidents, and what hangs on those.
 func (w *world) fill(ctx context.Context) error {
 	z := w.settings.sizes
+	if err := w.direct(ctx, z.Schools); err != nil {
+		return err
+	}
+	var schools []int64
+	for n := range z.Schools {
+		school := w.organisations["school-"+strconv.Itoa(n+1)]
+		w.schools, schools = append(w.schools, school), append(schools, int64(school))
+	}
+	of := func(organisation string) []int64 { return []int64{int64(w.organisations[organisation])} }
+	tickets, worked := int64(w.systems["tickets"]), int64(w.systems["lanes"])
+	seed, now := w.settings.seed, time.Now().UTC()
+	for _, step := range []struct {
+		what, statement string
+		args            []any
+	}{
+		{"incidents", "incidents", []any{schools, z.Incidents, seed, now, true}},
+		{"comments", "comments", []any{schools, seed}},
+		{"links", "links", []any{schools, tickets, 40, 5, seed}},
+		{"second links", "links", []any{schools, worked, 5, 5, seed + 1}},
+		{"incidents of appends", "incidents", []any{of("appends"), z.Written, seed + 1, now, false}},
+		{"links of appends", "links", []any{of("appends"), tickets, 100, 0, seed}},
+		{"incidents of subscribers", "incidents", []any{of("subscribers"), 2 * z.Burst, seed + 2, now, false}},
+		{"incidents of lanes", "incidents", []any{of("lanes"), z.Lanes, seed + 3, now, false}},
+		{"links of lanes", "links", []any{of("lanes"), worked, 100, 0, seed}},
+		{"incidents of changes", "incidents", []any{of("changes"), z.Tickets, seed + 4, now, false}},
+		{"links of changes", "links", []any{of("changes"), int64(w.systems["changes"]), 100, 0, seed}},
+		{"incidents of hooks", "incidents", []any{of("hooks"), z.Tickets, seed + 5, now, false}},
+		{"links of hooks", "links", []any{of("hooks"), int64(w.systems["hooks"]), 100, 0, seed}},
+		{"feed", "feed", nil},
+	} {
+		if _, err := w.bare.Exec(ctx, statement(step.statement), step.args...); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return w.tidy(ctx)
+}
+
+// direct makes the desk with its organisations and systems.
+func (w *world) direct(ctx context.Context, schools int) error {
+	if _, err := w.bare.Exec(ctx, statement("directory"), schools); err != nil {
+		return fmt.Errorf("directory: %w", err)
+	}
+	return w.known(ctx)
+}
+
+// known reads which organisations and systems there are.
+func (w *world) known(ctx context.Context) error {
 	w.organisations, w.systems = map[string]incident.OrganisationID{}, map[string]incident.SystemID{}
-	found, err := w.bare.Query(ctx, statement("directory"), z.Schools)
+	found, err := w.bare.Query(ctx, "SELECT 'organisation', key, id FROM organisation UNION ALL SELECT 'system', key, id FROM external_system")
 	if err != nil {
 		return err
 	}
@@ -139,41 +247,19 @@ func (w *world) fill(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("directory: %w", err)
+		return fmt.Errorf("reading the directory: %w", err)
 	}
-	var schools []int64
-	for n := range z.Schools {
-		school := w.organisations["school-"+strconv.Itoa(n+1)]
-		w.schools, schools = append(w.schools, school), append(schools, int64(school))
-	}
-	appends, subscribers, lanes := []int64{int64(w.organisations["appends"])}, []int64{int64(w.organisations["subscribers"])}, []int64{int64(w.organisations["lanes"])}
-	tickets, worked := int64(w.systems["tickets"]), int64(w.systems["lanes"])
-	seed, now := w.settings.seed, time.Now().UTC()
-	for _, step := range []struct {
-		what, statement string
-		args            []any
-	}{
-		{"incidents", "incidents", []any{schools, z.Incidents, seed, now, true}},
-		{"comments", "comments", []any{schools, seed}},
-		{"links", "links", []any{schools, tickets, 40, 5, seed}},
-		{"second links", "links", []any{schools, worked, 5, 5, seed + 1}},
-		{"incidents of appends", "incidents", []any{appends, z.Written, seed + 1, now, false}},
-		{"links of appends", "links", []any{appends, tickets, 100, 0, seed}},
-		{"incidents of subscribers", "incidents", []any{subscribers, 2 * z.Burst, seed + 2, now, false}},
-		{"incidents of lanes", "incidents", []any{lanes, z.Lanes, seed + 3, now, false}},
-		{"links of lanes", "links", []any{lanes, worked, 100, 0, seed}},
-		{"feed", "feed", nil},
-	} {
-		if _, err := w.bare.Exec(ctx, statement(step.statement), step.args...); err != nil {
-			return fmt.Errorf("%s: %w", step.what, err)
-		}
-	}
-	return w.super(ctx, "VACUUM (ANALYZE)") //nolint:misspell // SQL spells it so
+	return nil
+}
+
+// tidy has the planner know the data, and leaves the server nothing to do by itself that would fall into a round.
+func (w *world) tidy(ctx context.Context) error {
+	return w.super(ctx, w.database, "VACUUM (ANALYZE)") //nolint:misspell // SQL spells it so
 }
 
 // super runs a statement that only the superuser may.
-func (w *world) super(ctx context.Context, sql string) error {
-	conn, err := pgx.Connect(ctx, w.server.SuperuserURL("liaison"))
+func (w *world) super(ctx context.Context, database, sql string) error {
+	conn, err := pgx.Connect(ctx, w.server.SuperuserURL(database))
 	if err != nil {
 		return err
 	}
@@ -183,7 +269,7 @@ func (w *world) super(ctx context.Context, sql string) error {
 }
 
 // checkpoint lets every round begin alike; the first writes after a checkpoint are dearer.
-func (w *world) checkpoint(ctx context.Context) error { return w.super(ctx, "CHECKPOINT") }
+func (w *world) checkpoint(ctx context.Context) error { return w.super(ctx, w.database, "CHECKPOINT") }
 
 // incidentsOf lists an organisation's incidents.
 func (w *world) incidentsOf(ctx context.Context, organisation string) ([]incident.ID, error) {
@@ -203,12 +289,28 @@ func (w *world) agent(organisation string) auth.Viewer {
 }
 
 // counter counts what a database is asked. It is a pgx tracer.
-type counter struct{ statements, roundTrips atomic.Int64 }
+type counter struct {
+	statements, roundTrips atomic.Int64
+	notified, inside       atomic.Int64 // NOTIFYs, and those of them inside a transaction
+}
 
-func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+func (c *counter) TraceQueryStart(ctx context.Context, conn *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
 	c.statements.Add(1)
 	c.roundTrips.Add(1)
+	c.note(q.SQL, conn.PgConn().TxStatus() != 'I')
 	return ctx
+}
+
+// note looks for NOTIFY.
+func (c *counter) note(sql string, inside bool) {
+	sql = strings.ToLower(strings.TrimSpace(sql))
+	if !strings.Contains(sql, "pg_notify(") && !strings.HasPrefix(sql, "notify ") {
+		return
+	}
+	c.notified.Add(1)
+	if inside {
+		c.inside.Add(1)
+	}
 }
 
 func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
@@ -218,8 +320,9 @@ func (c *counter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceB
 	return ctx
 }
 
-func (c *counter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {
+func (c *counter) TraceBatchQuery(_ context.Context, _ *pgx.Conn, q pgx.TraceBatchQueryData) {
 	c.statements.Add(1)
+	c.note(q.SQL, true) // a batch is a transaction, its own or one that it is a part of
 }
 func (c *counter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 

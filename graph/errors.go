@@ -21,6 +21,7 @@ import (
 	"liaison/internal/postgres"
 	"liaison/internal/telemetry"
 	"liaison/sync/ledger"
+	"liaison/sync/reconcile"
 )
 
 // The stable values of extensions.code. Documents that are no GraphQL, or do not fit the schema, have
@@ -155,6 +156,9 @@ func operators(err error) (answer, bool) {
 	if held, ok := errors.AsType[*ledger.FieldHeld](err); ok {
 		return answer{code: codeInvalidTransition, message: held.Error(), field: "field"}, true
 	}
+	if paused, ok := errors.AsType[*reconcile.Paused](err); ok {
+		return answer{code: codeInvalidTransition, message: paused.Error(), field: "linkId"}, true
+	}
 	if errors.Is(err, ledger.ErrBusy) {
 		return answer{code: codeConflict, message: "an exchange with the vendor is under way on this link and does not end; try again in a moment"}, true
 	}
@@ -230,7 +234,7 @@ func unavailable(err error) (answer, bool) {
 	case errors.Is(err, postgres.ErrCommitUnknown):
 		a.message = "the database was lost while the change was being stored; look whether it happened, or repeat the call with the same idempotencyKey"
 		a.more = map[string]any{"outcome": "UNKNOWN"}
-	case postgres.IsUnavailable(err):
+	case postgres.IsUnavailable(err), postgres.IsConnecting(err):
 		a.message = "nothing was stored or read, because " + postgres.ConditionOf(err).String() + "; try again in a moment"
 	case errors.Is(err, context.DeadlineExceeded), postgres.IsTimeout(err):
 		a.message = "the database did not answer in time; try again"

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/99designs/gqlgen/graphql"
 
@@ -14,7 +13,6 @@ import (
 	"liaison/internal/auth"
 	"liaison/internal/feed"
 	"liaison/internal/incident"
-	"liaison/internal/postgres"
 	"liaison/sync/ledger"
 )
 
@@ -153,7 +151,7 @@ func (r *Resolver) follow(ctx context.Context, filter *model.IncidentChangedFilt
 
 // tell makes what a subscriber hears of an event; nil when the filter leaves it out.
 func (r *Resolver) tell(ctx context.Context, v auth.Viewer, f changeFilter, reading bool, event feed.Event) (*model.IncidentChange, error) {
-	s := load.New(r.reader, v)
+	s := load.Patient(r.reader, v)
 	change := &model.IncidentChange{
 		Cursor: event.Cursor, Kind: model.IncidentChangeKindChanged, Of: event.Entry.Incident,
 		Entry: &model.LedgerEntry{Entry: event.Entry, Peers: s.Entries(event.Entry)},
@@ -182,16 +180,10 @@ func (r *Resolver) tell(ctx context.Context, v auth.Viewer, f changeFilter, read
 }
 
 // patiently reads the incident, and waits while the database is away: a subscription outlives its restart.
-func (r *Resolver) patiently(ctx context.Context, v auth.Viewer, change ledger.EntryKey) (incident.Incident, error) {
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		i, err := r.fanout.incident(ctx, v, change)
-		if err == nil || (!postgres.IsUnavailable(err) && !postgres.IsTimeout(err)) {
-			return i, err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return i, context.Cause(ctx)
-		}
-	}
+func (r *Resolver) patiently(ctx context.Context, v auth.Viewer, change ledger.EntryKey) (i incident.Incident, err error) {
+	err = load.Patiently(ctx, func() error {
+		i, err = r.fanout.incident(ctx, v, change)
+		return err
+	})
+	return i, err
 }

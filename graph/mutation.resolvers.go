@@ -127,7 +127,7 @@ func (r *mutationResolver) EditDelivery(ctx context.Context, input model.EditDel
 
 // RetryDeliveries is the resolver for the retryDeliveries field.
 func (r *mutationResolver) RetryDeliveries(ctx context.Context, input model.RetryDeliveriesInput) (*model.DeliveriesPayload, error) {
-	return r.decideAll(ctx, input.Filter, r.desk.RetryDeliveries)
+	return r.decideAll(ctx, "retryDeliveries", input.Filter, input.IdempotencyKey, input, r.desk.RetryDeliveries)
 }
 
 // SkipDeliveries is the resolver for the skipDeliveries field.
@@ -135,7 +135,7 @@ func (r *mutationResolver) SkipDeliveries(ctx context.Context, input model.SkipD
 	if f := input.Filter; f.System == nil && f.Incident == nil && len(f.ErrorKinds) == 0 {
 		return nil, refuse("filter", "is empty", "say which deliveries are given up, for example those to one system")
 	}
-	return r.decideAll(ctx, input.Filter, r.desk.SkipDeliveries)
+	return r.decideAll(ctx, "skipDeliveries", input.Filter, input.IdempotencyKey, input, r.desk.SkipDeliveries)
 }
 
 // PauseSystem is the resolver for the pauseSystem field.

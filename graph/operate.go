@@ -304,7 +304,9 @@ func (r *Resolver) edit(ctx context.Context, in model.EditDeliveryInput) (*model
 }
 
 // decideAll carries a decision about many dead letters out.
-func (r *Resolver) decideAll(ctx context.Context, in *model.DeadLetterFilter, do func(context.Context, auth.Viewer, ledger.DeadFilter) (desk.Mended, error)) (*model.DeliveriesPayload, error) {
+func (r *Resolver) decideAll(ctx context.Context, operation string, in *model.DeadLetterFilter, key *string, input any,
+	do func(context.Context, auth.Viewer, ledger.DeadFilter, desk.Key) (desk.Mended, error),
+) (*model.DeliveriesPayload, error) {
 	s, err := r.set(ctx)
 	if err != nil {
 		return nil, err
@@ -323,7 +325,11 @@ func (r *Resolver) decideAll(ctx context.Context, in *model.DeadLetterFilter, do
 			}
 		}
 	}
-	done, err := do(ctx, s.Viewer(), f)
+	k, err := idempotencyKey(operation, key, input)
+	if err != nil {
+		return nil, err
+	}
+	done, err := do(ctx, s.Viewer(), f, k)
 	if err != nil {
 		return nil, err
 	}

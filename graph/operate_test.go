@@ -207,6 +207,99 @@ func TestMendingOnceWithAKey(t *testing.T) {
 	refused(t, w.ask(root, `mutation($d: ID!) { skipDelivery(input: {deliveryId: $d}) { delivery { id } } }`, map[string]any{"d": d}), "INVALID_TRANSITION", "deliveryId")
 }
 
+// A call about many dead letters that is made again with its key is about the same ones: what has died since, even one of
+// them, is left to a person who knows of it.
+func TestMendingInBulkOnceWithAKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, title := range []string{"a", "b", "c"} {
+		w.escalated(sam, title)
+	}
+	w.kill("rejected", "no")
+	retry := func(token, key string, filter map[string]any) result {
+		return w.ask(token, `mutation($f: DeadLetterFilter, $k: String) { retryDeliveries(input: {filter: $f, idempotencyKey: $k}) { deliveries { state incident { title } } passedOver more } }`,
+			map[string]any{"f": filter, "k": key})
+	}
+	states := func(r result) (out string) {
+		t.Helper()
+		if len(r.Errors) > 0 {
+			t.Fatal(r.Body)
+		}
+		for _, d := range at(t, r.Data, "retryDeliveries", "deliveries").([]any) {
+			out += text(t, d, "incident", "title") + " " + text(t, d, "state") + ", "
+		}
+		return out
+	}
+	snow := map[string]any{"system": "snow"}
+	// Cut off in the middle: the database takes no more after the first.
+	second := bare(t, text(t, w.dead(ada)[1], "id"))
+	w.exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$`)
+	w.exec(`CREATE TRIGGER refuse BEFORE UPDATE ON delivery FOR EACH ROW WHEN (NEW.id = '` + second + `') EXECUTE FUNCTION refuse()`)
+	refused(t, retry(ada, "k", snow), "UNAVAILABLE", "")
+	w.exec(`DROP TRIGGER refuse ON delivery`)
+	w.kill("rejected", "no") // what was sent again has died again
+	if n := len(w.dead(ada)); n != 3 {
+		t.Fatalf("%d dead letters", n)
+	}
+	w.escalated(sam, "d")
+	w.kill("rejected", "no")
+	if got := states(retry(ada, "k", snow)); got != "a DEAD, b PENDING, c PENDING, " {
+		t.Errorf("going on: %s", got)
+	}
+	w.kill("rejected", "no")
+	if got := states(retry(ada, "k", snow)); got != "a DEAD, b DEAD, c DEAD, " {
+		t.Errorf("the same again: %s", got)
+	}
+	refused(t, retry(ada, "k", nil), "CONFLICT", "idempotencyKey")
+	refused(t, w.ask(ada, `mutation { retryDeliveries(input: {filter: {system: "snow", errorKinds: ["rejected"]}, idempotencyKey: "k"}) { more } }`, nil), "CONFLICT", "idempotencyKey")
+	w.must(root, `mutation { skipDeliveries(input: {filter: {system: "snow"}, idempotencyKey: "k"}) { more } }`, nil) // another person's key is another key
+	if n := len(w.dead(ada)); n != 0 {
+		t.Errorf("%d dead letters after all were given up", n)
+	}
+	// A first call that found nothing answers nothing again.
+	w.escalated(sam, "e")
+	if got := states(retry(ada, "none", snow)); got != "" {
+		t.Errorf("nothing is dead: %s", got)
+	}
+	w.kill("rejected", "no")
+	if got := states(retry(ada, "none", snow)); got != "" {
+		t.Errorf("with the key of a call that found nothing: %s", got)
+	}
+	refused(t, retry(ada, strings.Repeat("k", 201), snow), "BAD_USER_INPUT", "idempotencyKey")
+	if got := states(retry(ada, "new", snow)); got != "e PENDING, " {
+		t.Errorf("with a new key: %s", got)
+	}
+	if got := states(retry(other, "new", nil)); got != "" {
+		t.Errorf("another desk's person finds %s", got)
+	}
+}
+
+// A person who skips the opening of a ticket is not told that it is being opened.
+func TestASkippedOpening(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, link := w.escalated(sam, "Printer")
+	ask := `query($l: ID!) { node(id: $l) { ... on ExternalLink { syncStatus externalId explanation } } }`
+	status := func() string { return text(t, w.must(ada, ask, map[string]any{"l": link}), "node", "syncStatus") }
+	if got := status(); got != "OPENING" {
+		t.Errorf("before: %s", got)
+	}
+	w.kill("rejected", "no")
+	if got := status(); got != "STOPPED" {
+		t.Errorf("given up: %s", got)
+	}
+	skipped := w.must(root, `mutation($d: ID!) { skipDelivery(input: {deliveryId: $d}) { delivery { link { syncStatus } } } }`, map[string]any{"d": text(t, w.dead(ada)[0], "id")})
+	if got := text(t, skipped, "skipDelivery", "delivery", "link", "syncStatus"); got != "NOT_OPENED" {
+		t.Errorf("the answer: %s", got)
+	}
+	if got := status(); got != "NOT_OPENED" {
+		t.Errorf("skipped: %s", got)
+	}
+	if got := fmt.Sprint(at(t, w.must(ada, ask, map[string]any{"l": link}), "node", "explanation")); !strings.Contains(got, "No ticket was opened in ServiceNow") {
+		t.Errorf("it explains itself as %s", got)
+	}
+}
+
 func TestPausing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -441,6 +534,8 @@ func TestFieldsAndComparisonsOfForeignLinks(t *testing.T) {
 	refused(t, w.ask(ada, `mutation($l: ID!) { reconcileLink(input: {linkId: $l}) { drift { what } } }`, map[string]any{"l": link}), "NOT_FOUND", "")
 	w.exec(`UPDATE external_link SET external_id = 'abc', number = 'INC0010001'`)
 	refused(t, w.ask(ada, `mutation($l: ID!) { reconcileLink(input: {linkId: $l}) { drift { what } } }`, map[string]any{"l": link}), "UNAVAILABLE", "", "vendor")
+	w.exec(`UPDATE external_system SET paused = true, paused_by = 'Ruth Root', pause_reason = 'maintenance' WHERE key = 'snow'`)
+	refused(t, w.ask(ada, `mutation($l: ID!) { reconcileLink(input: {linkId: $l}) { drift { what } } }`, map[string]any{"l": link}), "INVALID_TRANSITION", "linkId", "paused by Ruth Root (maintenance)", "resume")
 }
 
 func TestSyncActivity(t *testing.T) {

@@ -148,8 +148,13 @@ func (l *logs) String() string {
 
 func newWorld(t *testing.T, change ...func(*graph.Deps)) *world {
 	t.Helper()
+	return newWorldAt(t, pgtest.URL(t), change...)
+}
+
+func newWorldAt(t *testing.T, database string, change ...func(*graph.Deps)) *world {
+	t.Helper()
 	w := &world{t: t, count: &counter{}, logs: &logs{}, clock: &clock{at: time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)}}
-	w.db = pgtest.NewWith(t, postgres.Options{AppConns: 8, SystemConns: 8, Tracer: w.count, AppTimeouts: postgres.Timeouts{Statement: 9999 * time.Millisecond}})
+	w.db = pgtest.Open(t, database, postgres.Options{AppConns: 8, SystemConns: 8, Tracer: w.count, AppTimeouts: postgres.Timeouts{Statement: 9999 * time.Millisecond}})
 	w.exec(`INSERT INTO desk (key, name) VALUES ('btls', 'BTLS'), ('csc', 'CSC')`)
 	w.exec(`INSERT INTO organisation (key, name, desk_id) VALUES ('barnfield', 'Barnfield', 1), ('oakwood', 'Oakwood', 1), ('elsewhere', 'Elsewhere', 2)`)
 	w.exec(`INSERT INTO external_system (key, name, connector, desk_id, url) VALUES ('snow', 'ServiceNow', 'servicenow', 1, 'https://snow.example.org'),

@@ -279,11 +279,7 @@ func (o *operator) tell(s *story) {
 		if t.Ticket != "" {
 			name += ", ticket " + t.Ticket
 		}
-		status := statusText(t.Status)
-		if t.Status == ledger.Opening && t.Delivery == nil {
-			status = "no ticket"
-		}
-		o.say("%s: %s.", name, status)
+		o.say("%s: %s.", name, statusText(t.Status))
 		for _, why := range t.Why {
 			o.say("  %s", why)
 		}
@@ -314,6 +310,8 @@ func statusText(s ledger.SyncStatus) string {
 	switch s {
 	case ledger.Opening:
 		return "to be opened"
+	case ledger.NotOpened:
+		return "no ticket"
 	case ledger.InStep:
 		return "in step"
 	case ledger.Sending:

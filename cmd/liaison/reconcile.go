@@ -91,6 +91,10 @@ func (c syncReconcileCmd) all(e *env, o *operator, r *reconcile.Reconciler, syst
 		switch {
 		case errors.Is(err, reconcile.ErrRunning):
 			report = reconcile.Report{System: s.Key, State: reconcile.Running, Mend: c.Mend, Error: reconcile.ErrRunning.Error()}
+		case isPaused(err) && report.State == "" && c.System != "":
+			return err
+		case isPaused(err) && report.State == "":
+			report = reconcile.Report{System: s.Key, State: reconcile.PassedOver, Mend: c.Mend, Error: err.Error()}
 		case e.ctx.Err() != nil:
 			return err
 		case err != nil && report.State != reconcile.Failed:
@@ -102,6 +106,11 @@ func (c syncReconcileCmd) all(e *env, o *operator, r *reconcile.Reconciler, syst
 		}
 	}
 	return nil
+}
+
+func isPaused(err error) bool {
+	_, paused := errors.AsType[*reconcile.Paused](err)
+	return paused
 }
 
 // systems makes the systems to compare, with the ids that the database gave them.
@@ -146,7 +155,7 @@ func (o *operator) drift(d reconcile.Drift) {
 }
 
 func (o *operator) reconciled(r reconcile.Report) {
-	if r.State == reconcile.Running {
+	if r.State == reconcile.Running || r.State == reconcile.PassedOver {
 		o.say("%s: %s.", r.System, r.Error)
 		return
 	}

@@ -75,6 +75,8 @@ type Vendor struct {
 	// Close ends the ticket for good, and Closed tells whether it is: for connectors that close duplicates.
 	Close  func(t testing.TB, id connectors.ExternalID)
 	Closed func(t testing.TB, id connectors.ExternalID) bool
+	// Copy has a person open a ticket with the correlation id: for connectors that close duplicates.
+	Copy func(t testing.TB, correlationID string) connectors.ExternalID
 }
 
 // Message is a message as the vendor holds it.

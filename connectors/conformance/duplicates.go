@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -13,6 +14,7 @@ func duplicateCases() []Case {
 		{"DuplicateLostAnswer", duplicateLostAnswer},
 		{"DuplicateClosedAlready", duplicateClosedAlready},
 		{"DuplicateOfNothing", duplicateOfNothing},
+		{"DuplicateOfAPerson", duplicateOfAPerson},
 	}
 }
 
@@ -20,8 +22,8 @@ func duplicateCases() []Case {
 func (b *bench) duplicateCloser() connectors.DuplicateCloser {
 	b.Helper()
 	closer, ok := b.conn.(connectors.DuplicateCloser)
-	if ok && (b.Vendor.Closed == nil || b.Vendor.Close == nil) {
-		b.Fatalf("harness: Vendor.Closed and Vendor.Close are needed, because the connector closes duplicates")
+	if ok && (b.Vendor.Closed == nil || b.Vendor.Close == nil || b.Vendor.Copy == nil) {
+		b.Fatalf("harness: Vendor.Closed, Vendor.Close and Vendor.Copy are needed, because the connector closes duplicates")
 	}
 	return closer
 }
@@ -131,4 +133,38 @@ func duplicateOfNothing(b *bench) {
 	if b.Vendor.Closed(b.TB, ticket.ID) || len(b.Vendor.Messages(b.TB, ticket.ID)) != 0 {
 		b.Errorf("the ticket was closed or written to all the same")
 	}
+}
+
+// duplicateOfAPerson: a ticket that a person opened is left as it is, correlation id or not, with the reason; when the
+// person has closed it there is nothing to refuse.
+func duplicateOfAPerson(b *bench) {
+	closer := b.duplicateCloser()
+	if closer == nil {
+		return
+	}
+	d := b.draft()
+	stays, err := b.conn.Create(b.ctx, d)
+	b.noError("Create", err)
+	copied := b.Vendor.Copy(b.TB, d.CorrelationID)
+	before, err := b.conn.Read(b.ctx, copied, nil)
+	b.noError("Read", err)
+	if before.CorrelationID != d.CorrelationID {
+		b.Fatalf("harness: Vendor.Copy made a ticket with the correlation id %q, want %q", before.CorrelationID, d.CorrelationID)
+	}
+	said := len(b.Vendor.Messages(b.TB, copied))
+	// A connector that has opened nothing yet has learned no login by the way.
+	for name, closer := range map[string]connectors.DuplicateCloser{"CloseDuplicate": closer, "CloseDuplicate after a restart": b.connect(0).(connectors.DuplicateCloser)} {
+		err := closer.CloseDuplicate(b.ctx, copied, stays.ID)
+		b.kind(name+" of a person's ticket", err, connectors.Rejected)
+		if !errors.Is(err, connectors.ErrNotOurs) {
+			b.Errorf("%s of a person's ticket: %v, want ErrNotOurs", name, err)
+		}
+	}
+	after, err := b.conn.Read(b.ctx, copied, nil)
+	b.noError("Read", err)
+	if n := len(b.Vendor.Messages(b.TB, copied)); n != said || after.Version != before.Version || b.Vendor.Closed(b.TB, copied) {
+		b.Errorf("a person's ticket was written to: %d messages and version %q, before %d and %q", n, after.Version, said, before.Version)
+	}
+	b.Vendor.Close(b.TB, copied)
+	b.noError("CloseDuplicate of a person's closed ticket", closer.CloseDuplicate(b.ctx, copied, stays.ID))
 }

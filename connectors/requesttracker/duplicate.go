@@ -23,8 +23,11 @@ func (c *Connector) CloseDuplicate(ctx context.Context, id, of connectors.Extern
 	if err := c.stays(ctx, op, id, of); err != nil {
 		return err
 	}
-	closed, err := c.isClosed(ctx, op, id)
-	if err != nil || closed {
+	rec, a, err := c.record(ctx, op, id)
+	if err != nil || c.isClosed(id, rec, a) {
+		return err
+	}
+	if err := c.isOurs(ctx, op, rec); err != nil {
 		return err
 	}
 	words := fmt.Sprintf("Duplicate of ticket %s: both were opened for the same fault by mistake. This one is closed, the work goes on in %s.", of, of)
@@ -39,10 +42,10 @@ func (c *Connector) CloseDuplicate(ctx context.Context, id, of connectors.Extern
 		if _, err := c.call(ctx, r, b, &answered); err != nil {
 			return unsaid(err)
 		}
-		if closed, err = c.isClosed(ctx, op, id); err != nil {
+		if rec, a, err = c.record(ctx, op, id); err != nil {
 			return connectors.AsUnknown(op, fmt.Errorf("reading back: %w", err))
 		}
-		if closed {
+		if c.isClosed(id, rec, a) {
 			return nil
 		}
 	}
@@ -94,12 +97,24 @@ func (c *Connector) stays(ctx context.Context, op string, id, of connectors.Exte
 }
 
 // isClosed tells whether nobody works on the ticket any more: it was ended, deleted or merged into another.
-func (c *Connector) isClosed(ctx context.Context, op string, id connectors.ExternalID) (bool, error) {
-	rec, a, err := c.record(ctx, op, id)
-	if err != nil {
-		return false, err
+func (c *Connector) isClosed(id connectors.ExternalID, rec ticketRecord, a client.Answer) bool {
+	return c.ticket(id, rec, a, nil).Gone != connectors.Present || slices.Contains(c.set.duplicate, rec.Status)
+}
+
+// isOurs refuses a ticket that this account is not certain to have opened itself.
+func (c *Connector) isOurs(ctx context.Context, op string, rec ticketRecord) error {
+	login, err := c.ownLogin(ctx, op)
+	switch by := string(rec.Creator.ID); {
+	case err != nil:
+		return err
+	case by == "":
+		return refuse(op, "%w: RT does not show who opened ticket %s", connectors.ErrNotOurs, rec.ID)
+	case login == "":
+		return refuse(op, "%w: ticket %s was opened by %q, and RT does not tell the account's own login; set settings.user", connectors.ErrNotOurs, rec.ID, by)
+	case !isLogin(login, by):
+		return refuse(op, "%w: ticket %s was opened by %q", connectors.ErrNotOurs, rec.ID, by)
 	}
-	return c.ticket(id, rec, a, nil).Gone != connectors.Present || slices.Contains(c.set.duplicate, rec.Status), nil
+	return nil
 }
 
 // hasSaid tells whether an earlier try got as far as the comment.

@@ -240,6 +240,14 @@ func (s rt) harness() conformance.Harness {
 				t.Helper()
 				s.alice.put(t, id, map[string]any{"Status": "cancelled"})
 			},
+			Copy: func(t testing.TB, correlationID string) connectors.ExternalID {
+				t.Helper()
+				var made struct{ ID json.Number }
+				s.alice.call(t, http.MethodPost, "/ticket", map[string]any{
+					"Queue": "Incidents", "Subject": "a copy", "CustomFields": map[string]any{"External ID": correlationID},
+				}, &made)
+				return connectors.ExternalID(made.ID)
+			},
 			Closed: func(t testing.TB, id connectors.ExternalID) bool {
 				t.Helper()
 				return slices.Contains([]string{"cancelled", "closed", "resolved", "rejected"}, s.alice.status(t, id))

@@ -124,6 +124,14 @@ func harness(srv *servicenowtest.Server, auth func(url string) connectors.Creden
 				t.Helper()
 				act(t, id, servicenowtest.Move{State: "7"})
 			},
+			Copy: func(t testing.TB, correlationID string) connectors.ExternalID {
+				t.Helper()
+				ticket, err := srv.Open(servicenowtest.Move{Title: "a copy", Fields: map[string]string{"correlation_id": correlationID}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return connectors.ExternalID(ticket.SysID)
+			},
 			Closed: func(t testing.TB, id connectors.ExternalID) bool {
 				t.Helper()
 				ticket, err := srv.Ticket(string(id))

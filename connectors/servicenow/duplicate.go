@@ -20,13 +20,16 @@ func (c *Connector) CloseDuplicate(ctx context.Context, id, of connectors.Extern
 	if err != nil {
 		return err
 	}
-	rec, _, err := c.row(ctx, op, http.MethodGet, id, nil, columns([]string{"state", "active"}))
+	rec, _, err := c.row(ctx, op, http.MethodGet, id, nil, columns([]string{"state", "active"}, "sys_created_by"))
 	if connectors.KindOf(err) == connectors.NotFound {
 		if deleted, auditErr := c.wasDeleted(ctx, op, id); auditErr != nil || deleted {
 			return auditErr
 		}
 	}
 	if err != nil || c.isFinal(rec) {
+		return err
+	}
+	if err := c.isOurs(ctx, op, rec); err != nil {
 		return err
 	}
 	reason := "Duplicate of " + stays + ": both were opened for the same fault by mistake."
@@ -63,6 +66,22 @@ func (c *Connector) stays(ctx context.Context, op string, id, of connectors.Exte
 		return "", err
 	}
 	return rec.get("number"), nil
+}
+
+// isOurs refuses a ticket that this account is not certain to have opened itself.
+func (c *Connector) isOurs(ctx context.Context, op string, rec record) error {
+	login, err := c.ownLogin(ctx, op)
+	switch by, number := rec.get("sys_created_by"), rec.get("number"); {
+	case err != nil:
+		return err
+	case by == "":
+		return refuse(op, "%w: the vendor does not show who opened %s; let the account read sys_created_by", connectors.ErrNotOurs, number)
+	case login == "":
+		return refuse(op, "%w: %s was opened by %q, and the vendor does not tell the account's own login; set settings.user", connectors.ErrNotOurs, number, by)
+	case !isLogin(login, by):
+		return refuse(op, "%w: %s was opened by %q", connectors.ErrNotOurs, number, by)
+	}
+	return nil
 }
 
 // isFinal tells whether a row is closed or cancelled. The platform keeps active beside the state, whatever states an

@@ -3392,7 +3392,7 @@ func (ec *executionContext) unmarshalInputRetryDeliveriesInput(ctx context.Conte
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"filter"}
+	fieldsInOrder := [...]string{"filter", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -3406,6 +3406,13 @@ func (ec *executionContext) unmarshalInputRetryDeliveriesInput(ctx context.Conte
 				return it, err
 			}
 			it.Filter = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil
@@ -3459,7 +3466,7 @@ func (ec *executionContext) unmarshalInputSkipDeliveriesInput(ctx context.Contex
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"filter"}
+	fieldsInOrder := [...]string{"filter", "idempotencyKey"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -3473,6 +3480,13 @@ func (ec *executionContext) unmarshalInputSkipDeliveriesInput(ctx context.Contex
 				return it, err
 			}
 			it.Filter = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
 		}
 	}
 	return it, nil

@@ -3215,7 +3215,7 @@ enum Source {
 }
 `, BuiltIn: false},
 	{Name: "../../schema/ledger.graphql", Input: `extend type Query {
-  "What happened, newest first, to every incident that the viewer may see. Requesters see PUBLIC entries. first and last are 1 to 100, 20 when neither is given."
+  "What happened, newest first, to every incident that the viewer may see. Requesters see PUBLIC entries. Old entries of closed incidents that were put away are listed with filter.incident alone. first and last are 1 to 100, 20 when neither is given."
   ledger(
     "Which entries; all that the viewer may see when left out."
     filter: LedgerFilter
@@ -3528,6 +3528,8 @@ enum ConflictSide {
 enum SyncStatus {
   "The vendor's ticket is not known to exist yet."
   OPENING
+  "There is no ticket and none is on its way: a person skipped its opening. A person decides what becomes of it."
+  NOT_OPENED
   "Nothing waits."
   IN_STEP
   "Deliveries wait or are on their way."
@@ -3792,7 +3794,7 @@ type Mutation {
   ): ReplayInboxPayload!
   """
   Compares a link with its vendor's ticket right now, and mends what differs by the mapping's policies unless mend is false. It
-  waits for the vendor. For the desk only.
+  waits for the vendor. INVALID_TRANSITION while the system is paused. For the desk only.
   """
   reconcileLink(
     "Which link."
@@ -4099,12 +4101,16 @@ input DeadLetterFilter {
 input RetryDeliveriesInput {
   "Which; left out, all that the viewer may see."
   filter: DeadLetterFilter
+  "The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers for the same deliveries again, and goes on where the first call was cut off; with another input it is a CONFLICT."
+  idempotencyKey: String
 }
 
 "The given-up deliveries to give up for good."
 input SkipDeliveriesInput {
   "Which. It must not be empty: giving up everything is not done by leaving something out."
   filter: DeadLetterFilter!
+  "The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers for the same deliveries again, and goes on where the first call was cut off; with another input it is a CONFLICT."
+  idempotencyKey: String
 }
 
 "What a decision about many deliveries leaves."

@@ -9,7 +9,7 @@ import (
 
 // Ask reads the answer to a question that nobody else shares, without waiting for company.
 func (s *Set) Ask(ctx context.Context, q ledger.Question) error {
-	return s.reader.Read(ctx, s.viewer, q)
+	return s.read(ctx, s.viewer, q)
 }
 
 // Incident reads one incident; ErrNotFound when the viewer may not know of it or there is none.

@@ -16,6 +16,7 @@ import (
 
 	"liaison/internal/auth"
 	"liaison/internal/incident"
+	"liaison/internal/postgres"
 	"liaison/sync/ledger"
 )
 
@@ -25,7 +26,7 @@ const wait = 250 * time.Microsecond
 
 // Set holds what one operation has read.
 type Set struct {
-	reader *ledger.Reader
+	read   func(context.Context, auth.Viewer, ...ledger.Question) error
 	viewer auth.Viewer
 	loader *dataloadgen.Loader[question, any]
 
@@ -35,13 +36,44 @@ type Set struct {
 }
 
 // New returns an empty set for a viewer.
-func New(reader *ledger.Reader, v auth.Viewer) *Set {
+func New(reader *ledger.Reader, v auth.Viewer) *Set { return with(reader.Read, v) }
+
+// Patient returns an empty set whose reads wait while the database is away, until their context ends. It is for an event of a
+// subscription, which outlives a restart of the database: what the event could not say now, it would never say.
+func Patient(reader *ledger.Reader, v auth.Viewer) *Set {
+	return with(func(ctx context.Context, v auth.Viewer, questions ...ledger.Question) error {
+		return Patiently(ctx, func() error { return reader.Read(ctx, v, questions...) })
+	}, v)
+}
+
+// Patiently tries a read again while the database is away, until ctx ends.
+func Patiently(ctx context.Context, read func() error) error {
+	for pause := shortestPause; ; pause = min(2*pause, longestPause) {
+		err := read()
+		if err == nil || (!postgres.IsUnavailable(err) && !postgres.IsTimeout(err)) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// The pauses between two tries while the database is away.
+const (
+	shortestPause = 50 * time.Millisecond
+	longestPause  = 2 * time.Second
+)
+
+func with(read func(context.Context, auth.Viewer, ...ledger.Question) error, v auth.Viewer) *Set {
 	fetch := func(ctx context.Context, asked []question) ([]any, []error) {
 		questions, answers := make([]ledger.Question, len(asked)), make([]func() any, len(asked))
 		for n, q := range asked {
 			questions[n], answers[n] = q.ask()
 		}
-		if err := reader.Read(ctx, v, questions...); err != nil {
+		if err := read(ctx, v, questions...); err != nil {
 			return nil, []error{err} // one error stands for all
 		}
 		out := make([]any, len(asked))
@@ -50,7 +82,7 @@ func New(reader *ledger.Reader, v auth.Viewer) *Set {
 		}
 		return out, nil
 	}
-	return &Set{reader: reader, viewer: v, loader: dataloadgen.NewLoader(fetch, dataloadgen.WithWait(wait))}
+	return &Set{read: read, viewer: v, loader: dataloadgen.NewLoader(fetch, dataloadgen.WithWait(wait))}
 }
 
 // Viewer returns who asks.

@@ -233,7 +233,7 @@ func (s *Set) Systems(ctx context.Context) ([]ledger.ExternalSystem, error) {
 
 // Health reads how every system does that the viewer may see. It is read once, however many ask.
 func (s *Set) Health(ctx context.Context) ([]ledger.Health, error) {
-	s.healthOnce.Do(func() { s.healthErr = s.reader.Read(ctx, s.viewer, ledger.SystemsHealth(&s.health)...) })
+	s.healthOnce.Do(func() { s.healthErr = s.read(ctx, s.viewer, ledger.SystemsHealth(&s.health)...) })
 	return s.health, s.healthErr
 }
 

@@ -555,6 +555,8 @@ type ResumeSystemInput struct {
 type RetryDeliveriesInput struct {
 	// Which; left out, all that the viewer may see.
 	Filter *DeadLetterFilter `json:"filter,omitempty"`
+	// The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers for the same deliveries again, and goes on where the first call was cut off; with another input it is a CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // The delivery to send again.
@@ -569,6 +571,8 @@ type RetryDeliveryInput struct {
 type SkipDeliveriesInput struct {
 	// Which. It must not be empty: giving up everything is not done by leaving something out.
 	Filter *DeadLetterFilter `json:"filter"`
+	// The client's own name for this call, 1 to 200 characters. Called again with the same key and input it answers for the same deliveries again, and goes on where the first call was cut off; with another input it is a CONFLICT.
+	IdempotencyKey *string `json:"idempotencyKey,omitempty"`
 }
 
 // The delivery to give up.

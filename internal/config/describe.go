@@ -54,7 +54,7 @@ var manual = map[string]Setting{
 
 	"inbox.body_days":     {Example: "30", min: 7, max: 3650, Doc: "Days for which bodies of webhooks are kept. Those of rows that wait or are parked stay until they are settled."},
 	"ledger.feed_days":    {Example: "30", max: 36500, Doc: "Days for which a subscriber may come back with a cursor. Older ones are answered CURSOR_EXPIRED. 0: any time."},
-	"ledger.entry_days":   {Example: "730", max: 36500, Doc: "Days after which the entries of a closed incident that nobody has touched are put away into the archive, behind a checkpoint; they no longer show in its history then. 0: never. Needs ledger.feed_days, which must not be larger."},
+	"ledger.entry_days":   {Example: "730", max: 36500, Doc: "Days after which the entries of a closed incident that nobody has touched are put away into the archive, behind a checkpoint. Its history still shows them, the ledger across incidents does not. 0: never. Needs ledger.feed_days, which must not be larger."},
 	"ledger.archive_days": {Example: "3650", max: 36500, Doc: "Days after which whole months of the archive are dropped. What incidents came to stays in their checkpoints. 0: never."},
 	"inbox.row_days":      {Example: "400", min: 30, max: 36500, Doc: "Days for which the inbox's rows are kept. They go by whole months; rows that wait or are parked stay."},
 

@@ -118,35 +118,36 @@ type Mended struct {
 }
 
 // RetryDeliveries sends every dead letter again that a filter finds, the oldest first. Each is its lane's head, so those
-// behind it follow in order.
-func (d *Desk) RetryDeliveries(ctx context.Context, v auth.Viewer, f ledger.DeadFilter) (Mended, error) {
+// behind it follow in order. Called again with the same key it answers for the same ones, and goes on with those that the first
+// call did not come to.
+func (d *Desk) RetryDeliveries(ctx context.Context, v auth.Viewer, f ledger.DeadFilter, key Key) (Mended, error) {
 	if err := requireStaff(v, "retry deliveries"); err != nil {
 		return Mended{}, err
 	}
-	return d.mendAll(ctx, v, f, d.ledger.Retry)
+	return d.mendAll(ctx, v, f, key, d.ledger.Retry)
 }
 
-// SkipDeliveries gives up every dead letter that a filter finds. Only an administrator may.
-func (d *Desk) SkipDeliveries(ctx context.Context, v auth.Viewer, f ledger.DeadFilter) (Mended, error) {
+// SkipDeliveries gives up every dead letter that a filter finds. Only an administrator may. A key does what RetryDeliveries says.
+func (d *Desk) SkipDeliveries(ctx context.Context, v auth.Viewer, f ledger.DeadFilter, key Key) (Mended, error) {
 	if err := requireAdmin(v, "skip deliveries"); err != nil {
 		return Mended{}, err
 	}
-	return d.mendAll(ctx, v, f, d.ledger.Skip)
+	return d.mendAll(ctx, v, f, key, d.ledger.Skip)
 }
 
-func (d *Desk) mendAll(ctx context.Context, v auth.Viewer, f ledger.DeadFilter, mend func(context.Context, ledger.Decision) (ledger.Delivery, error)) (Mended, error) {
-	ids, err := d.ledger.DeadLetters(ctx, v, f, MostMended+1)
+func (d *Desk) mendAll(ctx context.Context, v auth.Viewer, f ledger.DeadFilter, key Key, mend func(context.Context, ledger.Decision) (ledger.Delivery, error)) (Mended, error) {
+	chosen, err := d.ledger.SelectDead(ctx, v, key, f, MostMended)
 	if err != nil {
 		return Mended{}, err
 	}
-	out := Mended{More: len(ids) > MostMended}
-	for _, id := range ids[:min(len(ids), MostMended)] {
-		done, err := mend(ctx, ledger.Decision{Viewer: v, Actor: person(v), Delivery: id})
+	out := Mended{More: chosen.More}
+	for _, id := range chosen.Deliveries {
+		done, err := mend(ctx, ledger.Decision{Viewer: v, Actor: person(v), Key: key.For(id), Delivery: id})
 		if notDead := (*ledger.NotDead)(nil); errors.As(err, &notDead) {
 			out.Left++
 			continue
 		} else if err != nil {
-			return out, fmt.Errorf("after %d of %d: %w", len(out.Deliveries), len(ids), err)
+			return out, fmt.Errorf("after %d of %d: %w", len(out.Deliveries), len(chosen.Deliveries), err)
 		}
 		out.Deliveries = append(out.Deliveries, done)
 	}

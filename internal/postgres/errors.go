@@ -63,8 +63,9 @@ func IsTimeout(err error) bool {
 }
 
 // IsUnavailable tells whether the database could not be reached or could not work just now: connection
-// refused or lost, server starting or stopping, read-only, disk or connections used up, pool exhausted. Trying again
-// later is right; whether a write of the failed attempt happened must be looked up first.
+// refused or lost, server starting or stopping, read-only, disk or connections used up, pool exhausted, a server that cannot
+// set up a session for whatever trouble of its own. Trying again later is right; whether a write of the failed attempt
+// happened must be looked up first.
 func IsUnavailable(err error) bool {
 	if err == nil {
 		return false
@@ -74,12 +75,12 @@ func IsUnavailable(err error) bool {
 	}
 	// The server's own word decides before the layers around it: a wrong password is a connect error too.
 	if state := sqlState(err); state != "" {
-		return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P") || state == "25006"
+		return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P") || state == "25006" ||
+			IsConnecting(err) && !refusesUs(state)
 	}
-	var connecting *pgconn.ConnectError
 	var network net.Error
 	switch {
-	case errors.As(err, &connecting), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+	case IsConnecting(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		return true
 	case errors.As(err, &network):
 		// A caller's own deadline also satisfies net.Error; only one that struck the socket is an operation's.
@@ -88,6 +89,23 @@ func IsUnavailable(err error) bool {
 	}
 	// "conn closed" has no name in pgx, only this trait, which a caller's own ended context has too.
 	return pgconn.SafeToRetry(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// IsConnecting tells whether err befell an attempt to connect, so that nothing was asked of the database. [IsUnavailable]
+// tells whether the cause passes by itself: a wrong password does not.
+func IsConnecting(err error) bool {
+	var connecting *pgconn.ConnectError
+	return errors.As(err, &connecting)
+}
+
+// refusesUs tells whether a server that refuses a session means its client: who it is, what it asks for, what it may.
+func refusesUs(state string) bool {
+	for _, class := range []string{"0A", "22", "28", "3D", "42"} {
+		if strings.HasPrefix(state, class) {
+			return true
+		}
+	}
+	return false
 }
 
 // sqlState is the server's five-character code, "" when the error is not the server's.

@@ -71,7 +71,7 @@ func ConditionOf(err error) Condition {
 		return Denied
 	case len(state) == 5 && (state[:2] == "53" || state[:2] == "58" || state[:2] == "XX" || state[:3] == "57P"):
 		return Failing
-	case state == "" && IsUnavailable(err), len(state) == 5 && state[:2] == "08":
+	case state == "" && IsUnavailable(err), len(state) == 5 && state[:2] == "08", IsConnecting(err):
 		return Unreachable
 	}
 	return Healthy

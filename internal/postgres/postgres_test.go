@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"liaison/internal/postgres"
 	"liaison/internal/postgres/embedded"
@@ -590,6 +591,75 @@ func TestErrorKinds(t *testing.T) {
 			t.Errorf("%s: wrong kind (%v, %v, %v)", name, unique, check, foreign)
 		}
 	}
+}
+
+// A server that cannot set up a session, such as one whose disk is full ("could not write init file"), is away like one that
+// does not answer. One that refuses who is asking is not: that does not pass by itself.
+func TestFailuresToConnect(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[string]struct {
+		unavailable bool
+		condition   postgres.Condition
+	}{
+		"XX000": {true, postgres.Failing},
+		"58P01": {true, postgres.Failing},
+		"55000": {true, postgres.Unreachable},
+		"57P03": {true, postgres.Starting},
+		"53100": {true, postgres.DiskFull},
+		"28P01": {false, postgres.Denied},
+		"28000": {false, postgres.Denied},
+		"3D000": {false, postgres.Denied},
+		"42501": {false, postgres.Denied},
+	} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			db, err := postgres.Open(t.Context(), refusing(t, state), postgres.Options{})
+			if err == nil {
+				db.Close()
+				t.Fatal("opened")
+			}
+			if !strings.Contains(err.Error(), state) || !postgres.IsConnecting(err) {
+				t.Fatalf("it is no failure to connect: %v", err)
+			}
+			if got := postgres.IsUnavailable(err); got != want.unavailable {
+				t.Errorf("IsUnavailable(%v) = %v", err, got)
+			}
+			if got := postgres.ConditionOf(err); got != want.condition {
+				t.Errorf("ConditionOf(%v) = %s, want %s", err, got, want.condition)
+			}
+			if met := fmt.Errorf("asking: %w", &pgconn.PgError{Code: state}); postgres.IsConnecting(met) {
+				t.Errorf("%v came from a statement", met)
+			}
+		})
+	}
+}
+
+// refusing is the address of a server that refuses every session.
+func refusing(t *testing.T, state string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				backend := pgproto3.NewBackend(conn, conn)
+				if _, err := backend.ReceiveStartupMessage(); err != nil {
+					return
+				}
+				backend.Send(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: state, Message: "no session for you"})
+				_ = backend.Flush() // the client may have left
+			}()
+		}
+	}()
+	return "postgres://liaison:hunter2@" + listener.Addr().String() + "/liaison?sslmode=disable"
 }
 
 func TestNow(t *testing.T) {

@@ -60,12 +60,23 @@ const (
 	kindInternal = "internal"
 )
 
+// NotOurs is the word of a duplicate that was not closed, because it is not certain that Liaison opened it.
+const NotOurs = "not ours"
+
 // Delivery says how a delivery stands.
 func Delivery(d ledger.Delivery, at Where) Words {
 	switch d.State {
 	case ledger.StateDelivered:
 		return Words{What: sentence(at.system() + " has it: Liaison " + deedThere(d, at, past) + tries(d))}
 	case ledger.StateSkipped:
+		if d.ErrorKind == NotOurs {
+			return failure(d, at)
+		} else if d.ErrorKind != "" { // a person's decision leaves none
+			return Words{
+				What: sentence("Liaison could not " + deed(d, at, infinitive) + quoted(d.Error)),
+				Do:   "Have it done there by hand. Nothing waits for that here.",
+			}
+		}
 		return Words{What: sentence("A person decided that " + at.system() + " need not have this: Liaison did not " + deedThere(d, at, infinitive))}
 	case ledger.StateSending:
 		return Words{What: sentence("Liaison is about to " + deed(d, at, infinitive))}
@@ -135,6 +146,11 @@ func failure(d ledger.Delivery, at Where) Words {
 		return Words{
 			What: sentence(capital(at.ticket()) + " was changed there at the same moment, so Liaison could not " + deedGone(d) + quoted(d.Error)),
 			Do:   again("", "Send it again: Liaison reads the ticket first."),
+		}
+	case NotOurs:
+		return Words{
+			What: sentence("A second ticket stands beside " + at.ticket() + ", and it is not certain that Liaison opened it, so Liaison leaves it as it is" + quoted(d.Error)),
+			Do:   "Look at both tickets there, and have the second one closed if it is there by mistake. Nothing waits for that here.",
 		}
 	case kindGone:
 		return Words{

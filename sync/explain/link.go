@@ -28,7 +28,7 @@ func Link(s Standing, at Where, now time.Time) []string {
 		say("%s was deleted there, so it is no longer followed", at.ticket())
 	case s.Link.Gone == connectors.Merged:
 		say("%s was merged into another one there, so it is no longer followed", at.ticket())
-	case s.Link.ExternalID == "" && s.Head == nil:
+	case s.Link.Unopened, s.Link.ExternalID == "" && s.Head == nil:
 		say("No ticket was opened in %s, and none is on its way", at.system())
 	case s.Link.ExternalID == "":
 		say("%s has not told its ticket yet: it is still to be opened", at.system())

@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ type Hooks struct {
 	limit int64
 	now   func() time.Time
 	log   *slog.Logger
+
+	outage trouble // of the database: every call is refused until it is over
 }
 
 // NewHooks returns the handler for the given systems. A system without a secret has no door. limit is the largest
@@ -32,7 +35,10 @@ func NewHooks(d *postgres.DB, bell ledger.Bell, doors []Door, limit int64, now f
 
 // NewHooksOver returns the handler that keeps what comes in a store.
 func NewHooksOver(store Store, bell ledger.Bell, doors []Door, limit int64, now func() time.Time, log *slog.Logger) *Hooks {
-	h := &Hooks{clerk: &clerk{store: store}, bell: bell, doors: map[string]Door{}, limit: limit, now: now, log: log}
+	h := &Hooks{
+		clerk: &clerk{store: store}, bell: bell, doors: map[string]Door{}, limit: limit, now: now, log: log,
+		outage: trouble{what: "webhooks cannot be stored, so they are not acknowledged and have to be sent again", over: "webhooks are stored again"},
+	}
 	for _, door := range doors {
 		if !door.Secret.IsZero() {
 			h.doors[door.System.Key] = door
@@ -79,8 +85,8 @@ func (h *Hooks) accept(w http.ResponseWriter, r *http.Request, door Door, body [
 	c.id = door.callID(r.Header)
 	c.read(s.Connector, connectors.Hook{Header: r.Header, Body: body})
 	got, err := h.clerk.keep(r.Context(), &c)
+	h.tell(r.Context(), s.Key, err)
 	if err != nil {
-		h.log.ErrorContext(r.Context(), "a webhook could not be stored, so it was not acknowledged", "system", s.Key, "error", err)
 		w.Header().Set("Retry-After", "5")
 		answer(w, http.StatusServiceUnavailable, "the webhook could not be stored; send it again")
 		return
@@ -95,6 +101,18 @@ func (h *Hooks) accept(w http.ResponseWriter, r *http.Request, door Door, body [
 	default:
 		h.bell.Ring(TopicInbox)
 		answer(w, http.StatusAccepted, "")
+	}
+}
+
+// tell logs what became of storing a call: an outage of the database once and not with each call, its end with how many were
+// refused. A sender that has left says nothing of the database.
+func (h *Hooks) tell(ctx context.Context, system string, err error) {
+	ctx = context.WithoutCancel(ctx) // its end may be the outage's doing
+	switch {
+	case err == nil, postgres.IsUnavailable(err), postgres.IsTimeout(err), errors.Is(err, context.DeadlineExceeded):
+		h.outage.note(ctx, h.log, err)
+	case !errors.Is(err, context.Canceled):
+		h.log.ErrorContext(ctx, "a webhook could not be stored, so it was not acknowledged", "system", system, "error", err)
 	}
 }
 

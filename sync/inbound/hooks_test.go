@@ -7,7 +7,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"strconv"
@@ -290,5 +293,58 @@ func TestACallDuringTheReadIsNoRepeat(t *testing.T) {
 	post(t, door, secret, strings.NewReader(body)) // the second one waits for a read that lies ahead
 	if n := pair.Scan[int](p, `SELECT count(*) FROM inbox WHERE state = 'DUPLICATE'`); n != 1 {
 		t.Errorf("%d repeats, want 1", n)
+	}
+}
+
+// What the log of a hub says is what its operators are woken by: an outage is told once with its cause, not with each call that
+// it refuses, and its end with how many those were.
+func TestAnOutageIsToldOnce(t *testing.T) {
+	t.Parallel()
+	p := pair.New(t, nil)
+	var told strings.Builder
+	door := inbound.Door{System: p.System, Header: "X-Secret", Secret: connectors.NewSecret(secret)}
+	mux := http.NewServeMux()
+	mux.Handle("/hooks/{system}", inbound.NewHooks(p.DB, deaf{}, []inbound.Door{door}, limit, p.Now, slog.New(slog.NewTextHandler(&told, nil))))
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	call := func(n, want int) {
+		t.Helper()
+		if status, text := post(t, s.URL+"/hooks/"+pair.SystemKey, secret, strings.NewReader(fmt.Sprintf(`{"sys_id":"0123456789abcdef0123456789abcdef","n":%d}`, n))); status != want {
+			t.Fatalf("%d %s, want %d", status, text, want)
+		}
+	}
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := p.DB.System.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call(0, http.StatusAccepted)
+	exec(`CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$`)
+	for round := range 2 {
+		told.Reset()
+		exec(`CREATE TRIGGER full_disk BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION full_disk()`)
+		for n := range 5 {
+			call(n+1, http.StatusServiceUnavailable)
+		}
+		if got := told.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "53100") {
+			t.Errorf("round %d: five refused calls are told as\n%s", round, got)
+		}
+		told.Reset()
+		exec(`DROP TRIGGER full_disk ON inbox`)
+		for n := range 3 {
+			call(10*round+n+10, http.StatusAccepted)
+		}
+		if got := told.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=INFO") || !strings.Contains(got, "failures=5") {
+			t.Errorf("round %d: its end is told as\n%s", round, got)
+		}
+	}
+	// What is wrong with one call alone is told with each.
+	told.Reset()
+	exec(`ALTER TABLE inbox ADD CONSTRAINT inbox_refuses CHECK (source <> 'WEBHOOK') NOT VALID`)
+	call(100, http.StatusServiceUnavailable)
+	call(101, http.StatusServiceUnavailable)
+	if got := told.String(); strings.Count(got, "level=ERROR") != 2 || strings.Count(got, "\n") != 2 {
+		t.Errorf("calls that the database refuses for their own sake are told as\n%s", got)
 	}
 }

@@ -97,11 +97,16 @@ func NewReader(d *postgres.DB, l *ledger.Ledger, s *system.System, opts Options)
 // NewReaderOver returns a reader of the inbox in a store.
 func NewReaderOver(store Store, l *ledger.Ledger, s *system.System, opts Options) *Reader {
 	opts = opts.withDefaults()
-	return &Reader{store: store, ledger: l, system: s, opts: opts, log: opts.Log.With("system", s.Key)}
+	return &Reader{
+		store: store, ledger: l, system: s, opts: opts, log: opts.Log.With("system", s.Key),
+		trouble: trouble{what: "cannot work through the inbox; trying on", over: "works through the inbox again"},
+	}
 }
 
 // trouble tells an outage once, not twice a second, and its end.
 type trouble struct {
+	what, over string // what the log says when it begins and when it has ended
+
 	mu sync.Mutex
 	n  int
 }
@@ -113,10 +118,10 @@ func (t *trouble) note(ctx context.Context, log *slog.Logger, err error) {
 	case ctx.Err() != nil:
 	case err != nil:
 		if t.n++; t.n == 1 {
-			log.WarnContext(ctx, "cannot work through the inbox; trying on", "error", err)
+			log.WarnContext(ctx, t.what, "error", err)
 		}
 	case t.n > 0:
-		log.InfoContext(ctx, "works through the inbox again", "failures", t.n)
+		log.InfoContext(ctx, t.over, "failures", t.n)
 		t.n = 0
 	}
 }
@@ -407,7 +412,9 @@ func (r *Reader) pull(ctx context.Context, link ledger.Link, tries int) verdict 
 		return r.again(ctx, errors.Join(err, errors.New("the link has changed meanwhile")), tries)
 	}
 	taken, err := pull.Pull(ctx, r.ledger, r.system, lease, links[n])
-	r.opts.Pulse.Pulled(links[n], taken, err)
+	if err == nil || ctx.Err() == nil { // a read that was cut off says nothing of the vendor
+		r.opts.Pulse.Pulled(links[n], taken, err)
+	}
 	if err != nil {
 		v := r.again(ctx, err, tries)
 		v.link = link

@@ -236,11 +236,18 @@ func (p *Poller) keep(ctx context.Context, row db.LeasePollRow, tickets []string
 	})
 }
 
-// failed keeps the cursor and waits longer with every failure in a row.
+// failed keeps the cursor and waits longer with every failure in a row. A poll that was cut off because the hub stops is
+// none: the next hub makes it at once.
 func (p *Poller) failed(ctx context.Context, row db.LeasePollRow, cursor connectors.Cursor, cause error) error {
-	p.opts.Pulse.Polled(0, cause)
+	cut := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
+	if cut {
+		return p.store.System(ctx, func(q db.Querier) error {
+			return q.LeavePoll(ctx, db.LeavePollParams{SystemID: int64(p.system.ID), LeaseToken: row.LeaseToken, Cursor: string(cursor)})
+		})
+	}
+	p.opts.Pulse.Polled(0, cause)
 	wait := min(p.system.PollInterval<<min(row.Failures, 6), max(30*time.Second, p.system.PollInterval))
 	wait = max(wait, connectors.RetryAfterOf(cause))
 	return p.store.System(ctx, func(q db.Querier) error {

@@ -21,6 +21,7 @@ import (
 	"liaison/internal/incident"
 	"liaison/sync/inbound"
 	"liaison/sync/pair"
+	"liaison/sync/pulse"
 	"liaison/sync/system"
 )
 
@@ -330,6 +331,40 @@ func TestR7ASecondTicketIsToldAndClosed(t *testing.T) {
 	}
 }
 
+// A person's copy of a ticket carries its correlation id, too. It is told and left alone, with the reason, and whatever else
+// is to be sent goes on.
+func TestR7APersonsCopyIsToldAndLeft(t *testing.T) {
+	t.Parallel()
+	p := pair.New(t, nil)
+	p.Poll()
+	_, ticket := p.Escalated("Copied")
+	p.Poll()
+	correlation := pair.Scan[string](p, `SELECT correlation_id::text FROM external_link`)
+	copied, err := p.Sim.Open(servicenowtest.Move{Title: "Copied", Fields: map[string]string{"correlation_id": correlation}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		p.Poll()
+		p.Deliver()
+	}
+	after := p.Ticket(copied.SysID)
+	if after.State != copied.State || after.SysModCount != copied.SysModCount || len(after.WorkNotes) != 0 {
+		t.Errorf("the copy was touched: state %s, then %s, %d notes", copied.State, after.State, len(after.WorkNotes))
+	}
+	const kinds = `SELECT string_agg(kind, ', ' ORDER BY version) FROM ledger_entry WHERE kind LIKE 'DUPLICATE%' OR kind = 'DELIVERY_FAILED'`
+	if got, want := pair.Scan[string](p, kinds), "DUPLICATE_FOUND, DELIVERY_FAILED"; got != want {
+		t.Errorf("the ledger says %s, want %s", got, want)
+	}
+	if got := pair.Scan[string](p, `SELECT state || ': ' || error FROM delivery WHERE kind = 'CLOSE_DUPLICATE'`); !strings.HasPrefix(got, "SKIPPED: ") ||
+		!strings.Contains(got, servicenowtest.DefaultAgent) || !strings.Contains(got, copied.Number) {
+		t.Errorf("the delivery says %s: it names neither the copy nor who opened it", got)
+	}
+	if got := pair.Scan[string](p, `SELECT external_id || ' ' || (SELECT trouble FROM lane) FROM external_link`); got != ticket.SysID+" " {
+		t.Errorf("the link follows %s", got)
+	}
+}
+
 // The same when the second one is found by the search after a lost answer.
 func TestR2TwoTicketsFoundAfterALostAnswer(t *testing.T) {
 	t.Parallel()
@@ -464,5 +499,63 @@ func await(t *testing.T, came func() bool) {
 		case <-deadline:
 			t.Fatal("it has not come about in 45 s")
 		}
+	}
+}
+
+// Issue 3, point 8: a hub that is told to stop cuts its reads and its poll. That is nobody's failure: no try is counted, the
+// next hub goes on at once, and the vendor is not said to have failed.
+func TestStoppingCountsNoTry(t *testing.T) {
+	t.Parallel()
+	p := pair.New(t, func(c *connectors.Config) { c.Timeout = time.Minute })
+	_, ticket := p.Escalated("Stop")
+	p.Poll()
+	p.Advance(time.Hour)
+	post(t, hooks(t, p).URL+"/hooks/"+pair.SystemKey, secret, strings.NewReader(fmt.Sprintf(`{"sys_id":%q}`, ticket.SysID)))
+	monitor := pulse.New(p.DB, []*system.System{p.System}, pulse.Options{Log: slog.New(slog.DiscardHandler), Now: p.Now})
+	opts := inbound.Options{Idle: 10 * time.Millisecond, Now: p.Now, Log: slog.New(slog.DiscardHandler), Pulse: monitor.Of(pair.SystemKey)}
+	reader, poller := inbound.NewReader(p.DB, p.Ledger, p.System, opts), inbound.NewPoller(p.DB, p.Ledger, p.System, deaf{}, opts)
+	if _, err := poller.Step(t.Context()); err != nil { // what it does at a beginning is done
+		t.Fatal(err)
+	}
+	p.Advance(time.Hour)
+	before := pair.Scan[string](p, `SELECT due_at::text || failures || last_error FROM poll`)
+	if err := p.Sim.AddFault(servicenowtest.Fault{Kind: servicenowtest.FaultLatency, Delay: time.Minute, Rate: 1}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	p.Sim.ForgetCalls()
+	ended := make(chan error, 2)
+	go func() { ended <- reader.Run(ctx) }()
+	go func() { ended <- poller.Run(ctx) }()
+	await(t, func() bool {
+		return pair.Scan[bool](p, `SELECT (SELECT lease_until > now() FROM poll) AND (SELECT lease_until > now() FROM inbox WHERE state = 'WAITING') AND (SELECT lease_until > now() FROM lane)`)
+	})
+	stop()
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	if got := pair.Scan[string](p, `SELECT state || ' ' || attempts || ' ' || (lease_until < now()) FROM inbox WHERE source = 'WEBHOOK'`); got != "WAITING 0 true" {
+		t.Errorf("the hint is %s", got)
+	}
+	if after := pair.Scan[string](p, `SELECT due_at::text || failures || last_error FROM poll`); after != before {
+		t.Errorf("the poll was %s and is %s", before, after)
+	}
+	if pair.Scan[bool](p, `SELECT (SELECT lease_until > now() FROM poll) OR (SELECT lease_until > now() FROM lane)`) {
+		t.Error("the poll or the lane is still taken")
+	}
+	if err := p.Sim.SetFaults(servicenowtest.Faults{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := monitor.Step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if pair.Scan[bool](p, `SELECT EXISTS (SELECT FROM pulse WHERE failed_at IS NOT NULL OR read_failed_at IS NOT NULL OR poll_failed_at IS NOT NULL)`) {
+		t.Error("the vendor is said to have failed")
+	}
+	read(t, p)
+	if got := pair.Scan[string](p, `SELECT state FROM inbox WHERE source = 'WEBHOOK'`); got != "DONE" {
+		t.Errorf("the next hub leaves the hint %s", got)
 	}
 }

@@ -33,18 +33,66 @@ type Lease struct {
 // Exchange is a delivery whose turn has come, under a lease, with what it speaks of.
 type Exchange struct {
 	Lease
-	Delivery Delivery
-	Asked    time.Time     // when this process asked for the lane: its lease cannot have begun before
-	Found    State         // StatePending for a first try; otherwise the outcome of an earlier one is unknown
-	SentAgo  time.Duration // when the outcome is unknown: how long ago it was sent at the latest, by the database's clock
-	Link     Link
-	Incident incident.Incident
-	Comment  incident.Comment // set for SayComment
+	Delivery  Delivery
+	Asked     time.Time        // when this process asked for the lane: its lease cannot have begun before
+	Found     State            // StatePending for a first try; StateUnknown when it may have been sent before
+	SentAgo   time.Duration    // when the outcome is unknown: how long ago it was sent at the latest, by the database's clock
+	Overtaken []incident.Field // what later updates have as well that may have been sent: this one's value must not be sent any more
+	Link      Link
+	Incident  incident.Incident
+	Comment   incident.Comment // set for SayComment
+
+	run *run
+	at  int // its place in the run
 }
 
-// NextExchanges leases the longest due free lanes of a system and marks their heads as being sent, before
-// anybody sends them: a worker that dies from here on leaves the truth behind, "may have been sent". Work that lasts
-// longer than the lease renews it.
+// run is what was begun together on a lane: deliveries in order, written down as being sent before the first call.
+type run struct {
+	deliveries []Delivery
+	comments   []incident.Comment
+	sent       []sent // those before the exchange under way
+	marked     bool   // the journal's mark is recorded
+	ends       bool   // nothing more goes along
+}
+
+// sent is a delivery that was sent and is settled along with a later one of its run.
+type sent struct {
+	delivery   Delivery
+	settlement Settlement
+}
+
+// Follows reports whether deliveries before it were sent and are not settled yet. What they came to is not in the ledger: nothing
+// that reads the link there may go on from it.
+func (x Exchange) Follows() bool { return x.at > 0 }
+
+// sent lists what was sent before it and is not settled yet.
+func (x Exchange) sent() []sent {
+	if x.at == 0 {
+		return nil
+	}
+	return x.run.sent[:x.at]
+}
+
+// Then returns the next exchange of those that were begun together, when this one has gone well and told nobody anything. This
+// one's settlement is then written with that of the next; until it is, both may have been sent.
+func (x Exchange) Then(s Settlement) (next Exchange, more bool) {
+	if s.State != StateDelivered || x.run == nil || x.at+1 >= len(x.run.deliveries) || len(tells(x, s)) > 0 {
+		return Exchange{}, false
+	}
+	next = x
+	next.at++
+	next.run.sent = append(x.run.sent[:x.at:x.at], sent{x.Delivery, s})
+	next.Delivery, next.Comment = x.run.deliveries[next.at], x.run.comments[next.at]
+	next.Link = x.Link.settled(s)
+	return next, true
+}
+
+// together is how many deliveries of a lane are begun at once at most. All of them are unknown when their worker dies.
+const together = 8
+
+// NextExchanges leases the longest due free lanes of a system and marks their next deliveries as being sent, before anybody
+// sends them: a worker that dies from here on leaves the truth behind, "may have been sent". It returns the first of each lane;
+// see Exchange.Then for the others. Work that lasts longer than the lease renews it.
 func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, most int, lease time.Duration) ([]Exchange, error) {
 	var out []Exchange
 	var asked time.Time // by the process's own clock, which no injected one and no setting of the clock moves
@@ -57,20 +105,29 @@ func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, mo
 		if len(lanes) == 0 {
 			return nil
 		}
-		// A statement of its own, because it needs a snapshot taken after the lanes' locks were granted: what the
+		// Statements of their own, because they need a snapshot taken after the lanes' locks were granted: what the
 		// last holder settled must be seen.
-		p := db.BeginHeadsParams{}
+		p, broken := db.BeginRunsParams{Most: together}, db.WriteOffParams{}
 		for _, lane := range lanes {
 			p.Organisations, p.Links = append(p.Organisations, lane.OrganisationID), append(p.Links, lane.LinkID)
+			if lane.Broken {
+				broken.Organisations, broken.Links = append(broken.Organisations, lane.OrganisationID), append(broken.Links, lane.LinkID)
+			}
 		}
-		heads, err := q.BeginHeads(ctx, p)
+		if len(broken.Links) > 0 {
+			if err := q.WriteOff(ctx, broken); err != nil {
+				return fmt.Errorf("writing off what a dead worker may have sent: %w", err)
+			}
+		}
+		runs, err := q.BeginRuns(ctx, p)
 		if err != nil {
 			return fmt.Errorf("reading the lanes' heads: %w", err)
 		}
-		if out, err = exchangesOf(heads, asked); err != nil {
+		if err := l.releaseEmpty(ctx, q, lanes, runs); err != nil {
 			return err
 		}
-		return l.releaseEmpty(ctx, q, lanes, heads)
+		out, err = begun(ctx, q, runs, asked)
+		return err
 	})
 	if err != nil {
 		return nil, err // without the commit nobody holds the lanes, and a call made for one would leave no trace
@@ -79,13 +136,13 @@ func (l *Ledger) NextExchanges(ctx context.Context, system incident.SystemID, mo
 }
 
 // releaseEmpty gives back lanes that were due without a delivery to send.
-func (l *Ledger) releaseEmpty(ctx context.Context, q db.Querier, lanes []db.LeaseLanesRow, heads []db.BeginHeadsRow) error {
-	if len(lanes) == len(heads) {
+func (l *Ledger) releaseEmpty(ctx context.Context, q db.Querier, lanes []db.LeaseLanesRow, runs []db.BeginRunsRow) error {
+	if len(lanes) == len(runs) {
 		return nil
 	}
 	full := map[uuid.UUID]bool{}
-	for _, h := range heads {
-		full[h.LinkID] = true
+	for _, r := range runs {
+		full[r.LinkID] = true
 	}
 	for _, lane := range lanes {
 		if full[lane.LinkID] {
@@ -98,35 +155,76 @@ func (l *Ledger) releaseEmpty(ctx context.Context, q db.Querier, lanes []db.Leas
 	return nil
 }
 
-func exchangesOf(heads []db.BeginHeadsRow, asked time.Time) ([]Exchange, error) {
-	out := make([]Exchange, len(heads))
-	for n, h := range heads {
-		var err error
-		if out[n], err = exchangeOf(h); err != nil {
+// begun reads what was begun on lanes and ends the transaction. It returns the first exchange of each.
+func begun(ctx context.Context, q db.Querier, runs []db.BeginRunsRow, asked time.Time) ([]Exchange, error) {
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	p, of := db.RunDeliveriesParams{Most: together}, map[uuid.UUID]db.BeginRunsRow{}
+	for _, r := range runs {
+		of[r.LinkID] = r
+		p.Organisations, p.Links = append(p.Organisations, r.OrganisationID), append(p.Links, r.LinkID)
+		p.Versions, p.Uptos = append(p.Versions, r.Version), append(p.Uptos, r.Upto)
+	}
+	rows, err := q.RunDeliveries(postgres.Last(ctx), p)
+	if err != nil {
+		return nil, fmt.Errorf("reading deliveries: %w", err)
+	}
+	var out []Exchange
+	for _, row := range rows {
+		if n := len(out); n > 0 && out[n-1].Lease.Link.UUID == row.LinkID {
+			err = out[n-1].run.add(row)
+		} else {
+			var x Exchange
+			x, err = exchangeOf(of[row.LinkID], row)
+			x.Asked = asked
+			out = append(out, x)
+		}
+		if err != nil {
 			return nil, err
 		}
-		out[n].Asked = asked
 	}
 	return out, nil
 }
 
-func exchangeOf(h db.BeginHeadsRow) (Exchange, error) {
+// add takes a further delivery along, unless its own outcome or that of one before it is unknown: that one is asked after first.
+func (r *run) add(row db.RunDeliveriesRow) error {
+	r.ends = r.ends || State(row.State) != StatePending || r.deliveries[0].State != StatePending
+	if r.ends {
+		return nil
+	}
+	d, c, err := waiting(row)
+	r.deliveries, r.comments = append(r.deliveries, d), append(r.comments, c)
+	return err
+}
+
+// waiting reads a delivery that was begun, and its comment.
+func waiting(r db.RunDeliveriesRow) (Delivery, incident.Comment, error) {
 	d, err := deliveryOf(db.DeliveryNow{
-		OrganisationID: h.OrganisationID, ID: h.ID, LinkID: h.LinkID, IncidentID: h.IncidentID, Version: h.Version, Kind: h.Kind, Payload: h.Payload,
-		CommentID: h.CommentID, State: h.Found, Attempts: h.Attempts + 1, JournalMark: h.JournalMark, SentAt: timeOf(h.SendingSince), Trace: h.Trace, CreatedAt: h.CreatedAt,
+		OrganisationID: r.OrganisationID, ID: r.ID, LinkID: r.LinkID, IncidentID: r.IncidentID, Version: r.Version, Kind: r.Kind, Payload: r.Payload,
+		CommentID: r.CommentID, State: r.State, Attempts: r.Attempts + 1, JournalMark: r.JournalMark, SentAt: timeOf(r.SentAt), Trace: r.Trace, CreatedAt: r.CreatedAt,
 	})
+	return d, d.saying(incident.Comment{ID: d.Comment, Visibility: incident.Visibility(r.CommentVisibility), Body: r.CommentBody, Author: r.CommentAuthor}), err
+}
+
+func exchangeOf(r db.BeginRunsRow, head db.RunDeliveriesRow) (Exchange, error) {
+	d, c, err := waiting(head)
 	if err != nil {
 		return Exchange{}, err
 	}
-	link, err := linkOf(h.ExternalLink)
+	link, err := linkOf(r.ExternalLink)
 	if err != nil {
 		return Exchange{}, err
 	}
-	return Exchange{
-		Lease:    Lease{Organisation: d.Organisation, Link: d.Link, Token: h.LeaseToken},
-		Delivery: d, Found: State(h.Found), SentAgo: time.Duration(h.SentAgo * float64(time.Second)), Link: link, Incident: incidentOf(h.Incident),
-		Comment: d.saying(incident.Comment{ID: d.Comment, Visibility: incident.Visibility(h.CommentVisibility), Body: h.CommentBody, Author: h.CommentAuthor}),
-	}, nil
+	x := Exchange{
+		Lease:    Lease{Organisation: d.Organisation, Link: d.Link, Token: r.LeaseToken},
+		Delivery: d, Found: d.State, SentAgo: time.Duration(head.SentAgo * float64(time.Second)), Link: link, Incident: incidentOf(r.Incident), Comment: c,
+		run: &run{deliveries: []Delivery{d}, comments: []incident.Comment{c}},
+	}
+	for _, f := range head.Overtaken {
+		x.Overtaken = append(x.Overtaken, incident.Field(f))
+	}
+	return x, nil
 }
 
 // Lease takes one link's lane for a reader, or returns ErrBusy.
@@ -193,27 +291,33 @@ func (l *Ledger) Release(ctx context.Context, lease Lease) error {
 
 // marking is a journal's mark on its way into the store.
 type marking struct {
-	exchange Exchange
-	mark     connectors.Mark
+	lease Lease
+	mark  connectors.Mark
 }
 
-// NoteMark records the journal's end before a comment is sent.
+// NoteMark records the journal's end before a comment is sent, for that one and for those that were begun along with it: what lies
+// before the first of them lies before them all.
 func (l *Ledger) NoteMark(ctx context.Context, x Exchange, mark connectors.Mark) error {
-	return l.marks.do(ctx, marking{x, mark})
+	if x.run.marked {
+		return nil
+	}
+	err := l.marks.do(ctx, marking{x.Lease, mark})
+	x.run.marked = err == nil
+	return err
 }
 
 func (l *Ledger) noteMany(ctx context.Context, marks []marking) []error {
 	var p db.NoteMarksParams
 	for _, m := range marks {
-		p.Organisations, p.Ids = append(p.Organisations, int64(m.exchange.Organisation)), append(p.Ids, m.exchange.Delivery.ID.UUID)
-		p.Marks, p.Tokens = append(p.Marks, string(m.mark)), append(p.Tokens, m.exchange.Token)
+		p.Organisations, p.Links = append(p.Organisations, int64(m.lease.Organisation)), append(p.Links, m.lease.Link.UUID)
+		p.Marks, p.Tokens = append(p.Marks, string(m.mark)), append(p.Tokens, m.lease.Token)
 	}
-	noted := map[uuid.UUID]bool{}
+	noted := map[int64]bool{}
 	err := l.system(ctx, func(q db.Querier) error {
 		clear(noted)
-		ids, err := q.NoteMarks(postgres.Last(ctx), p)
-		for _, id := range ids {
-			noted[id] = true
+		tokens, err := q.NoteMarks(postgres.Last(ctx), p)
+		for _, token := range tokens {
+			noted[token] = true
 		}
 		return err
 	})
@@ -222,7 +326,7 @@ func (l *Ledger) noteMany(ctx context.Context, marks []marking) []error {
 		switch {
 		case err != nil:
 			errs[n] = fmt.Errorf("noting the journal's mark: %w", err)
-		case !noted[m.exchange.Delivery.ID.UUID]:
+		case !noted[m.lease.Token]:
 			errs[n] = ErrFenced
 		}
 	}

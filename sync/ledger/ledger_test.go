@@ -355,8 +355,8 @@ func TestADeadWorkersDeliveryComesBackAsUnknown(t *testing.T) {
 	lost := b.next(b.system)
 	b.exec(`UPDATE lane SET lease_until = '-infinity'`) // the worker died and its lease ran out
 	again := b.next(b.system)
-	if again.Delivery.ID != lost.Delivery.ID || again.Found != ledger.StateSending || !again.Delivery.SentAt.Equal(lost.Delivery.SentAt) && lost.Delivery.SentAt.IsZero() {
-		t.Errorf("found %s sent at %s, want the same delivery as SENDING", again.Found, again.Delivery.SentAt)
+	if again.Delivery.ID != lost.Delivery.ID || again.Found != ledger.StateUnknown || !again.Delivery.SentAt.Equal(lost.Delivery.SentAt) && lost.Delivery.SentAt.IsZero() {
+		t.Errorf("found %s sent at %s, want the same delivery as UNKNOWN", again.Found, again.Delivery.SentAt)
 	}
 	if err := b.ledger.Settle(t.Context(), lost, ledger.Settlement{State: ledger.StateDelivered, Ticket: &connectors.Ticket{ID: "T0"}}); !errors.Is(err, ledger.ErrFenced) {
 		t.Errorf("the dead worker's late settlement ended in %v, want ErrFenced", err)

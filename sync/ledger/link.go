@@ -28,8 +28,9 @@ type Link struct {
 	LastSyncedAt  time.Time // zero before the first successful exchange
 	CreatedAt     time.Time
 
-	Waiting int   // deliveries not yet settled
-	Trouble State // of the lane's head: StateDead or StateUnknown, empty when all is well
+	Waiting  int   // deliveries not yet settled
+	Trouble  State // of the lane's head: StateDead or StateUnknown, empty when all is well
+	Unopened bool  // there is no ticket, and none is on its way: a person skipped its opening
 }
 
 // Base is what both sides of a link last agreed on, field by field.
@@ -41,6 +42,7 @@ type SyncStatus string
 // The statuses.
 const (
 	Opening    SyncStatus = "OPENING"     // the vendor's ticket is not known to exist yet
+	NotOpened  SyncStatus = "NOT_OPENED"  // a person skipped the ticket's opening: there is none, and none is on its way
 	InStep     SyncStatus = "IN_STEP"     // nothing waits
 	Sending    SyncStatus = "SENDING"     // deliveries wait or are on their way
 	Unsettled  SyncStatus = "UNSETTLED"   // an answer was lost: the vendor is being asked what became of it
@@ -50,7 +52,7 @@ const (
 
 // SyncStatuses lists every status.
 func SyncStatuses() []SyncStatus {
-	return []SyncStatus{Opening, InStep, Sending, Unsettled, Stopped, TicketLost}
+	return []SyncStatus{Opening, NotOpened, InStep, Sending, Unsettled, Stopped, TicketLost}
 }
 
 // SyncStatus sums the link up.
@@ -62,6 +64,8 @@ func (l Link) SyncStatus() SyncStatus {
 		return Stopped
 	case l.Trouble == StateUnknown:
 		return Unsettled
+	case l.Unopened:
+		return NotOpened
 	case l.ExternalID == "":
 		return Opening
 	case l.Waiting > 0:

@@ -77,7 +77,7 @@ func (l *Ledger) mend(ctx context.Context, m Decision, do func(*mending) error) 
 		if err != nil {
 			return notFound(err)
 		}
-		if out, err = deliveryOf(now(d, nil)); err != nil || first != nil {
+		if out, err = deliveryOf(now(d, nil, nil)); err != nil || first != nil {
 			return err
 		}
 		if out.State != StateDead {
@@ -182,13 +182,8 @@ type DeadFilter struct {
 func (l *Ledger) DeadLetters(ctx context.Context, v auth.Viewer, f DeadFilter, most int) ([]incident.DeliveryID, error) {
 	var out []incident.DeliveryID
 	err := l.store.Viewer(ctx, v, func(q db.Querier) error {
-		ids, err := q.DeadLetters(ctx, db.DeadLettersParams{
-			Organisations: numbers(v.Organisations), System: f.System, Incident: nullUUID(f.Incident.UUID), ErrorKinds: texts(f.ErrorKinds), MaxRows: int32(most),
-		})
-		out = make([]incident.DeliveryID, len(ids))
-		for n, id := range ids {
-			out[n] = incident.DeliveryID{UUID: id}
-		}
+		ids, err := q.DeadLetters(ctx, f.params(v, most))
+		out = deliveryIDs(ids)
 		return err
 	})
 	if err != nil {

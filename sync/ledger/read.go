@@ -25,7 +25,7 @@ type Reader struct{ db *postgres.DB }
 func NewReader(d *postgres.DB) *Reader { return &Reader{db: d} }
 
 // Question is one statement with a place for its answer. Each function that makes one says what it asks; the
-// answer stands in its last argument once Read has returned nil. A question is asked at most once.
+// answer stands in its last argument once Read has returned nil. A question whose Read failed may be asked again.
 type Question struct {
 	// ask runs exactly one statement. It is called twice: first to take down the statement, with no answer, then
 	// to read the answer. So it must not depend on what an earlier statement answered.

@@ -82,7 +82,7 @@ func LanesOf(organisations []incident.OrganisationID, links []incident.LinkID, a
 // LinksNamed asks for the links whose ticket has a number, or an id at the vendor, among organisations and systems.
 func LinksNamed(organisations []incident.OrganisationID, systems []incident.SystemID, name string, answer *[]Link) Question {
 	p := db.LinksByNameParams{Organisations: numbers(organisations), Systems: numbers(systems), Name: name}
-	each := func(r db.LinksByNameRow) (Link, error) { return summarised(r.ExternalLink, r.Waiting, r.Head) }
+	each := func(r db.LinksByNameRow) (Link, error) { return summarised(r.ExternalLink, r.Waiting, r.Head, false) }
 	return many((*db.Queries).LinksByName, p, each, func(found []Link) { *answer = found })
 }
 

@@ -13,7 +13,7 @@ import (
 func LinksOf(keys []IncidentKey, answer *map[incident.ID][]Link) Question {
 	var p db.LinksOfIncidentsParams
 	p.Organisations, p.Incidents = columns(keys)
-	each := func(r db.LinksOfIncidentsRow) (Link, error) { return summarised(r.ExternalLink, r.Waiting, r.Head) }
+	each := func(r db.LinksOfIncidentsRow) (Link, error) { return summarised(r.ExternalLink, r.Waiting, r.Head, r.Unopened) }
 	return many((*db.Queries).LinksOfIncidents, p, each, func(links []Link) {
 		found := make(map[incident.ID][]Link, len(keys))
 		for _, l := range links {
@@ -29,15 +29,15 @@ func LinksByID(organisations []incident.OrganisationID, ids []incident.LinkID, a
 	for n, id := range ids {
 		p.Ids[n] = id.UUID
 	}
-	each := func(r db.LinksByIDRow) (Link, error) { return summarised(r.ExternalLink, r.Waiting, r.Head) }
+	each := func(r db.LinksByIDRow) (Link, error) { return summarised(r.ExternalLink, r.Waiting, r.Head, r.Unopened) }
 	return many((*db.Queries).LinksByID, p, each, func(links []Link) { *answer = links })
 }
 
 // summarised leaves Base out: nobody who reads links shows it, and taking it apart costs more than all the rest.
-func summarised(r db.ExternalLink, waiting int64, head string) (Link, error) {
+func summarised(r db.ExternalLink, waiting int64, head string, unopened bool) (Link, error) {
 	r.Base = []byte("{}")
 	l, err := linkOf(r)
-	l.Waiting = int(waiting)
+	l.Waiting, l.Unopened = int(waiting), unopened
 	if s := State(head); s == StateDead || s == StateUnknown {
 		l.Trouble = s
 	}

@@ -173,6 +173,9 @@ func TestLinksTellTheStateOfTheirLane(t *testing.T) {
 		{`UPDATE lane SET trouble = 'UNKNOWN'`, ledger.Unsettled, 2},
 		{`UPDATE lane SET trouble = 'DEAD'`, ledger.Stopped, 2},
 		{`UPDATE lane SET trouble = ''; UPDATE delivery SET state = 'DEAD' WHERE kind = 'COMMENT'`, ledger.Opening, 2}, // not the head
+		{`UPDATE lane SET done_version = (SELECT version FROM delivery WHERE kind = 'CREATE'); UPDATE delivery SET state = 'SKIPPED' WHERE kind = 'CREATE'`, ledger.NotOpened, 1},
+		{`UPDATE lane SET trouble = 'DEAD'`, ledger.Stopped, 1}, // what stands behind it cannot go without a ticket
+		{`UPDATE lane SET trouble = '', done_version = (SELECT max(version) FROM delivery)`, ledger.NotOpened, 0},
 		{`UPDATE lane SET done_version = (SELECT version FROM delivery WHERE kind = 'CREATE'); UPDATE external_link SET external_id = 'x'`, ledger.Sending, 1},
 		{`UPDATE lane SET done_version = (SELECT max(version) FROM delivery)`, ledger.InStep, 0},
 		{`UPDATE external_link SET gone = 'MERGED', parked = '{"state": "unknown"}'`, ledger.TicketLost, 0},

@@ -71,15 +71,21 @@ func sentAt(t time.Time) time.Time {
 	return t.UTC()
 }
 
-// now is a delivery's row as delivery_now shows it; sending is its lane's sending_version.
-func now(r db.Delivery, sending *int64) db.DeliveryNow {
+// now is an open delivery's row as delivery_now shows it; sending and mark are its lane's.
+func now(r db.Delivery, sending *int64, mark *string) db.DeliveryNow {
 	out := db.DeliveryNow{
 		OrganisationID: r.OrganisationID, ID: r.ID, LinkID: r.LinkID, IncidentID: r.IncidentID, Version: r.Version, Kind: r.Kind, Payload: r.Payload,
 		CommentID: r.CommentID, State: r.State, Attempts: r.Attempts, JournalMark: r.JournalMark, ErrorKind: r.ErrorKind, Error: r.Error, Trace: r.Trace,
 		Mapping: r.Mapping, CreatedAt: r.CreatedAt, SettledAt: r.SettledAt,
 	}
-	if sending != nil && *sending == r.Version && State(r.State) == StatePending {
+	if r.SentAt != nil {
+		out.SentAt = *r.SentAt
+	}
+	if sending != nil && r.Version <= *sending && State(r.State) == StatePending {
 		out.State = string(StateSending)
+		if mark != nil {
+			out.JournalMark = *mark
+		}
 	}
 	return out
 }

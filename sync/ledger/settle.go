@@ -59,7 +59,7 @@ func (l *Ledger) Settle(ctx context.Context, x Exchange, s Settlement) error {
 // it keeps the lane for the given time from now and begins that one, as NextExchanges would, in the same transaction.
 func (l *Ledger) SettleAndGoOn(ctx context.Context, x Exchange, s Settlement, keep time.Duration) (next Exchange, more bool, err error) {
 	w := settling{exchange: x, settlement: s, keep: keep, next: new(Exchange)}
-	if len(l.tells(x, s)) > 0 {
+	if len(tells(x, s)) > 0 {
 		err = l.settleOne(ctx, w)
 	} else {
 		err = l.settles.do(ctx, w)
@@ -111,9 +111,9 @@ func (l *Ledger) settleOne(ctx context.Context, one settling) error {
 	var entries int
 	err := l.system(ctx, func(q db.Querier) error {
 		entries = 0
-		tells := l.tells(x, s)
+		news := tells(x, s)
 		var now incident.Incident
-		if len(tells) > 0 { // the incident's lock comes before the lane's, everywhere
+		if len(news) > 0 { // the incident's lock comes before the lane's, everywhere
 			row, err := q.LockIncident(ctx, x.Incident.ID.UUID)
 			if err != nil {
 				return fmt.Errorf("locking the incident: %w", err)
@@ -124,7 +124,7 @@ func (l *Ledger) settleOne(ctx context.Context, one settling) error {
 			return err
 		}
 		at := l.now()
-		for _, c := range tells {
+		for _, c := range news {
 			c.actor, c.about, c.before, c.after, c.mapping = s.Actor, x.Lease.Link, now, now, s.Mapping
 			var err error
 			if now, _, err = l.write(ctx, q, c, at); err != nil {
@@ -155,7 +155,7 @@ func fence(ctx context.Context, q db.Querier, lease Lease) error {
 }
 
 // tells lists what people should hear of the settlement. A plain delivery is no news.
-func (l *Ledger) tells(x Exchange, s Settlement) []change {
+func tells(x Exchange, s Settlement) []change {
 	var out []change
 	if s.Ticket != nil {
 		switch {
@@ -223,45 +223,67 @@ type settlements struct {
 	nexts      map[uuid.UUID]*Exchange // by lane
 }
 
+// add takes one lane's settlement, and those of the deliveries that were sent before it and are settled with it.
 func (w *settlements) add(one settling, at time.Time) {
 	x, s := one.exchange, one.settlement
-	o := int64(x.Organisation)
-	d := &w.deliveries
-	d.Organisations, d.Ids, d.States = append(d.Organisations, o), append(d.Ids, x.Delivery.ID.UUID), append(d.States, string(s.State))
-	d.ErrorKinds, d.Errors, d.Mappings = append(d.ErrorKinds, s.ErrorKind), append(d.Errors, storable(s.Error)), append(d.Mappings, s.Mapping)
+	var done int64
+	for _, before := range x.sent() {
+		w.deliver(x, before.delivery, before.settlement)
+		done = before.delivery.Version
+	}
+	w.deliver(x, x.Delivery, s)
 	due := s.RetryAt
 	if due.IsZero() {
 		due = at
 	}
 	l := &w.lanes
-	l.Organisations, l.Links, l.States = append(l.Organisations, o), append(l.Links, x.Lease.Link.UUID), append(l.States, string(s.State))
-	l.Versions, l.DueAts, l.Losts = append(l.Versions, x.Delivery.Version), append(l.DueAts, due), append(l.Losts, s.Lost)
+	l.Organisations, l.Links, l.States = append(l.Organisations, int64(x.Organisation)), append(l.Links, x.Lease.Link.UUID), append(l.States, string(s.State))
+	l.Dones, l.Versions, l.DueAts = append(l.Dones, done), append(l.Versions, x.Delivery.Version), append(l.DueAts, due)
 	l.Systems, l.Keeps, l.LeaseSeconds = append(l.Systems, int64(x.Link.System)), append(l.Keeps, one.keep > 0), max(l.LeaseSeconds, one.keep.Seconds())
+	l.Most = together
 	if *one.next = (Exchange{}); one.keep > 0 { // a transaction may be run again
 		if w.nexts == nil {
 			w.nexts = map[uuid.UUID]*Exchange{}
 		}
 		w.nexts[x.Lease.Link.UUID] = one.next
 	}
+	if s.State == StateDelivered || s.Ticket != nil || x.Follows() {
+		link := x.Link.settled(s)
+		link.LastSyncedAt = at
+		link.appendTo(&w.links)
+	}
+}
+
+// deliver takes one delivery's settlement.
+func (w *settlements) deliver(x Exchange, which Delivery, s Settlement) {
+	o := int64(x.Organisation)
+	d := &w.deliveries
+	d.Organisations, d.Ids, d.States = append(d.Organisations, o), append(d.Ids, which.ID.UUID), append(d.States, string(s.State))
+	d.ErrorKinds, d.Errors, d.Mappings = append(d.ErrorKinds, s.ErrorKind), append(d.Errors, storable(s.Error)), append(d.Mappings, s.Mapping)
+	d.Losts = append(d.Losts, s.Lost)
 	if s.Copy != "" {
 		c := &w.copies
 		c.Organisations, c.Links = append(c.Organisations, o), append(c.Links, x.Lease.Link.UUID)
-		c.ExternalIds, c.Comments = append(c.ExternalIds, s.Copy), append(c.Comments, x.Delivery.Comment.UUID)
+		c.ExternalIds, c.Comments = append(c.ExternalIds, s.Copy), append(c.Comments, which.Comment.UUID)
 	}
-	if s.State == StateDelivered || s.Ticket != nil {
-		link := x.Link
-		link.LastSyncedAt = at
-		link.note(s.Ticket, s.RemoteState)
-		link.agree(s.Agreed)
-		for _, f := range s.Freed {
-			delete(link.Parked, f)
-		}
-		for f, reason := range s.Parked {
-			link.park(f, reason)
-		}
-		link.stand(s)
-		link.appendTo(&w.links)
+}
+
+// settled is the link after an exchange.
+func (l Link) settled(s Settlement) Link {
+	if s.State != StateDelivered && s.Ticket == nil {
+		return l
 	}
+	l.Base, l.Parked, l.Standing = maps.Clone(l.Base), maps.Clone(l.Parked), maps.Clone(l.Standing) // a transaction may be run again
+	l.note(s.Ticket, s.RemoteState)
+	l.agree(s.Agreed)
+	for _, f := range s.Freed {
+		delete(l.Parked, f)
+	}
+	for f, reason := range s.Parked {
+		l.park(f, reason)
+	}
+	l.stand(s)
+	return l
 }
 
 func (w *settlements) write(ctx context.Context, q db.Querier, at time.Time) error {
@@ -283,19 +305,22 @@ func (w *settlements) write(ctx context.Context, q db.Querier, at time.Time) err
 		}
 	}
 	asked := time.Now()
-	heads, err := q.SettleLanes(postgres.Last(ctx), w.lanes)
+	if len(w.nexts) == 0 {
+		ctx = postgres.Last(ctx)
+	}
+	runs, err := q.SettleLanes(ctx, w.lanes)
 	if err != nil {
 		return fmt.Errorf("giving lanes back: %w", err)
 	}
-	for _, h := range heads {
-		x, err := exchangeOf(db.BeginHeadsRow(h))
-		if err != nil {
-			return err
-		}
-		x.Asked = asked
-		*w.nexts[h.LinkID] = x
+	rows := make([]db.BeginRunsRow, len(runs))
+	for n, r := range runs {
+		rows[n] = db.BeginRunsRow(r)
 	}
-	return nil
+	nexts, err := begun(ctx, q, rows, asked)
+	for _, x := range nexts {
+		*w.nexts[x.Lease.Link.UUID] = x
+	}
+	return err
 }
 
 // storable is text that Postgres takes: a vendor's words may hold what it does not.

@@ -183,7 +183,7 @@ func (l *Ledger) surroundings(ctx context.Context, q db.Querier, lease Lease, jo
 		return fmt.Errorf("reading open deliveries: %w", err)
 	}
 	for _, r := range open {
-		d, err := deliveryOf(now(r.Delivery, r.SendingVersion))
+		d, err := deliveryOf(now(r.Delivery, r.SendingVersion, r.SendingMark))
 		if err != nil {
 			return err
 		}

@@ -23,9 +23,9 @@ const (
 // Input is how things stand on both sides of one link.
 type Input struct {
 	Base   map[incident.Field]Base
-	Sent   map[incident.Field]Base // what a write whose answer was lost will have left at the vendor, if it arrived
-	Hub    incident.Values         // the incident now; a field that is absent is left alone
-	Remote mapping.Reading         // the ticket now; a field that was not read is left alone
+	Sent   []map[incident.Field]Base // what each write whose answer was lost will have left at the vendor, if it arrived
+	Hub    incident.Values           // the incident now; a field that is absent is left alone
+	Remote mapping.Reading           // the ticket now; a field that was not read is left alone
 
 	// Ruling says how conflicts are decided. Nil means that the hub owns everything.
 	Ruling func(incident.Field) mapping.Ruling
@@ -133,8 +133,10 @@ func Merge(in Input) Outcome {
 		}
 		w := weighing{in: in, out: &out, field: f, hub: hub, words: words, read: read, standing: in.Standing[f]}
 		w.base, w.hasBase = in.Base[f]
-		if sent, begun := in.Sent[f]; begun && sent.Holds(words) && !w.base.Holds(words) {
-			w.base, w.hasBase = sent, true // it did arrive
+		for _, writes := range in.Sent {
+			if sent, begun := writes[f]; begun && sent.Holds(words) && !w.base.Holds(words) {
+				w.base, w.hasBase = sent, true // it did arrive
+			}
 		}
 		w.remote, w.understood = in.Remote.Values[f]
 		switch {

@@ -2,14 +2,16 @@ package outbound
 
 import (
 	"context"
+	"errors"
 
 	"liaison/connectors"
+	"liaison/sync/explain"
 	"liaison/sync/ledger"
 )
 
 // closeDuplicate closes a ticket that stands beside the one that is followed. Closing it again does no harm, so an unknown
-// outcome needs no search. What cannot be closed is told and left to a person: the lane of the followed ticket does not
-// wait for it.
+// outcome needs no search. What cannot be closed, or was not certainly opened by Liaison itself, is told and left to a
+// person: the lane of the followed ticket does not wait for it.
 func (w *Worker) closeDuplicate(ctx context.Context, x ledger.Exchange) ledger.Settlement {
 	further := x.Delivery.Duplicate()
 	closer, can := w.system.Connector.(connectors.DuplicateCloser)
@@ -22,6 +24,9 @@ func (w *Worker) closeDuplicate(ctx context.Context, x ledger.Exchange) ledger.S
 	err := closer.CloseDuplicate(ctx, further, x.Link.ExternalID)
 	if err == nil {
 		return ledger.Settlement{State: ledger.StateDelivered, Closed: further}
+	}
+	if errors.Is(err, connectors.ErrNotOurs) {
+		return left(explain.NotOurs, "ticket "+string(further)+" is left as it is: "+connectors.WordsOf(err))
 	}
 	if kind := connectors.KindOf(err); kind == connectors.Rejected || kind == connectors.NotFound {
 		return left(kind.String(), "the duplicate "+string(further)+" could not be closed; a person closes it there: "+connectors.WordsOf(err))

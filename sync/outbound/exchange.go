@@ -162,6 +162,9 @@ func (w *Worker) failed(ctx context.Context, x ledger.Exchange, err error) ledge
 			return w.pullFirst(ctx, x)
 		}
 	case connectors.NotFound:
+		if x.Follows() {
+			return again
+		}
 		s.State = ledger.StateDead
 		if x.Link.ExternalID != "" { // what has become of the ticket is found out, and told, first
 			if _, err := pull.Pull(ctx, w.ledger, w.system, x.Lease, x.Link); err == nil && x.Delivery.Attempts < 5 {

@@ -12,10 +12,6 @@ const most = 256
 // short enough that a claimed lane is sent before anybody misses it.
 const enough = 250 * time.Millisecond
 
-// onward is for how long a lane with more to say is kept by whoever has it. Until it is given back it can hear nothing from
-// its vendor, and others wait for their turn.
-const onward = 100 * time.Millisecond
-
 // pace remembers how long exchanges take.
 type pace struct{ nanos atomic.Int64 }
 

@@ -26,7 +26,7 @@ func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlemen
 	all := x.Incident.Values()
 	maps.Copy(all, values)
 	u := updating{worker: w, exchange: x, written: w.system.Mapping.Write(values, all), standing: map[incident.Field]merge.Standing{}}
-	if len(u.written.Words) == 0 {
+	if len(u.written.Words) == 0 && len(x.Overtaken) == 0 {
 		return ledger.Settlement{State: ledger.StateDelivered, Parked: u.written.Parked}
 	}
 	// What is only ever written is read here too: otherwise a write whose answer was lost would be made again.
@@ -62,10 +62,23 @@ func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlemen
 	}
 	s := w.settled(x, u.written, ticket, nil)
 	u.note(&s, wrote)
+	u.noteOvertaken(&s, ticket)
 	return s
 }
 
-// sendable returns what of a delivery may be sent: nothing of a field that is held, and beside it what was withheld before and
+// noteOvertaken takes down what arrived of values that are not sent any more, because later ones may have arrived since: where the
+// vendor holds them they are our own words and nobody's change.
+func (u *updating) noteOvertaken(s *ledger.Settlement, ticket connectors.Ticket) {
+	all := u.exchange.Incident.Values()
+	maps.Copy(all, u.exchange.Delivery.Values)
+	for f, base := range merge.Sent(u.worker.system.Mapping.Write(u.exchange.Delivery.Values, all)) {
+		if _, agreed := s.Agreed[f]; !agreed && slices.Contains(u.exchange.Overtaken, f) && base.Holds(ticket.Fields) {
+			s.Agreed[f] = base
+		}
+	}
+}
+
+// sendable returns what of a delivery may be sent: nothing of a field that is held or was overtaken, and beside it what was withheld before and
 // may go along now. It reports whether a person has yet to decide about one of the delivery's fields.
 func sendable(x ledger.Exchange) (values incident.Values, reviewed bool) {
 	values = incident.Values{}
@@ -75,6 +88,9 @@ func sendable(x ledger.Exchange) (values incident.Values, reviewed bool) {
 		}
 	}
 	for f, v := range x.Delivery.Values {
+		if slices.Contains(x.Overtaken, f) {
+			continue
+		}
 		switch x.Link.Standing[f].Held {
 		case merge.Stopped:
 		case merge.Review:
@@ -189,8 +205,14 @@ func (w *Worker) movedField(link ledger.Link, ticket connectors.Ticket, written 
 // patientTries is how often a delivery goes again at once upon news of the vendor's.
 const patientTries = 3
 
+// again is the end of an exchange that cannot be decided before what was sent ahead of it is settled. Nothing was sent for it.
+var again = ledger.Settlement{}
+
 // pullFirst takes the vendor's news in and lets the delivery go again at once, upon the new base.
 func (w *Worker) pullFirst(ctx context.Context, x ledger.Exchange) ledger.Settlement {
+	if x.Follows() {
+		return again
+	}
 	if _, err := pull.Pull(ctx, w.ledger, w.system, x.Lease, x.Link); err != nil {
 		return w.failed(ctx, x, readOnly(err))
 	}

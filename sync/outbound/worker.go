@@ -24,8 +24,14 @@ import (
 
 // Options are a worker's settings; the zero value has the defaults.
 type Options struct {
-	Idle    time.Duration // how often due lanes are looked for when nothing wakes the worker, default 500 ms
-	Drain   time.Duration // how long calls under way may take to end once the worker is told to stop, default 10 s
+	Idle  time.Duration // how often due lanes are looked for when nothing wakes the worker, default 500 ms
+	Drain time.Duration // how long calls under way may take to end once the worker is told to stop, default 10 s
+	// Together is how long after a lane was taken the deliveries that were begun with its head share one settlement, default
+	// 50 ms. Those of a slow vendor are settled one by one.
+	Together time.Duration
+	// Onward is how long a lane with more to say is kept by whoever has it, default 100 ms. Until it is given back it can hear
+	// nothing from its vendor, and others wait for their turn.
+	Onward  time.Duration
 	Backoff Backoff
 	Log     *slog.Logger     // default slog.Default
 	Now     func() time.Time // default time.Now
@@ -71,6 +77,12 @@ func NewWorker(l *ledger.Ledger, s *system.System, opts Options) *Worker {
 	}
 	if opts.Drain <= 0 {
 		opts.Drain = 10 * time.Second
+	}
+	if opts.Together <= 0 {
+		opts.Together = 50 * time.Millisecond
+	}
+	if opts.Onward <= 0 {
+		opts.Onward = 100 * time.Millisecond
 	}
 	if opts.Backoff.Base <= 0 {
 		opts.Backoff.Base = time.Second
@@ -221,7 +233,7 @@ func (w *Worker) allowed() int {
 
 // goOn is for how long a lane that was claimed at a time may be kept once more.
 func (w *Worker) goOn(ctx context.Context, claimed time.Time) time.Duration {
-	if ctx.Err() != nil || time.Since(claimed) > onward || w.allowed() < most {
+	if ctx.Err() != nil || time.Since(claimed) > w.opts.Onward || w.allowed() < most {
 		return 0
 	}
 	return system.Lease
@@ -243,15 +255,32 @@ func (w *Worker) Step(ctx context.Context) (int, error) {
 	return len(exchanges), group.Wait()
 }
 
-// carry makes one exchange and settles it. An exchange that cannot be settled is left to the lease's end: its
-// delivery is written down as being sent, so whoever takes the lane next asks the vendor first. No call is begun once
-// ctx has ended, or when the lane has been lost since it was claimed; one that is under way goes on until calling ends.
-// keep says for how long to keep the lane for its next delivery, which comes back as begun.
+// carry makes the exchanges that were begun together and settles them. Those that cannot be settled are left to the lease's end:
+// they are written down as being sent, so whoever takes the lane next asks the vendor first. No call is begun once ctx has ended,
+// or when the lane has been lost since it was claimed; one that is under way goes on until calling ends. keep says for how long
+// to keep the lane for its next deliveries, which come back as begun.
 func (w *Worker) carry(ctx, calling context.Context, x ledger.Exchange, keep func() time.Duration) (next ledger.Exchange, more bool, err error) {
-	calling, span := otel.Tracer("liaison/sync/outbound").Start(telemetry.Extract(calling, x.Delivery.Trace), "deliver "+string(x.Delivery.Kind))
-	defer span.End()
 	held, release := w.leases.Keep(calling, x.Lease, x.Asked)
 	defer release()
+	s := w.one(ctx, held, x)
+	for time.Since(x.Asked) < w.opts.Together && ctx.Err() == nil {
+		then, more := x.Then(s)
+		if !more {
+			break
+		}
+		came := w.one(ctx, held, then)
+		if came.State == again.State {
+			break
+		}
+		x, s = then, came
+	}
+	return w.settle(calling, x, s, keep())
+}
+
+// one makes one exchange.
+func (w *Worker) one(ctx, held context.Context, x ledger.Exchange) ledger.Settlement {
+	held, span := otel.Tracer("liaison/sync/outbound").Start(telemetry.Extract(held, x.Delivery.Trace), "deliver "+string(x.Delivery.Kind))
+	defer span.End()
 	var s ledger.Settlement
 	switch err := w.calls.Acquire(ctx, 1); {
 	case err != nil:
@@ -263,13 +292,15 @@ func (w *Worker) carry(ctx, calling context.Context, x ledger.Exchange, keep fun
 		began := time.Now()
 		w.opts.Pulse.Begun(x)
 		s = w.guarded(held, x)
-		w.opts.Pulse.Exchanged(x, s)
 		w.pace.note(time.Since(began))
 		w.calls.Release(1)
-		w.opts.Metrics.observe(w.system.Key, x, s, time.Since(began))
+		if s.State != again.State {
+			w.opts.Pulse.Exchanged(x, s)
+			w.opts.Metrics.observe(w.system.Key, x, s, time.Since(began))
+		}
 	}
 	s.Actor = w.system.Actor()
-	return w.settle(calling, x, s, keep())
+	return s
 }
 
 // unsent is the end of an exchange that was never begun: nothing was sent, and the lane is free for others.
@@ -325,6 +356,8 @@ func (w *Worker) settle(ctx context.Context, x ledger.Exchange, s ledger.Settlem
 	return next, more, nil
 }
 
-// Call makes an exchange's call and forgets how it ended, as a worker does that dies right after it. It is for
-// tests of exactly that.
-func (w *Worker) Call(ctx context.Context, x ledger.Exchange) { w.exchange(ctx, x) }
+// Call makes an exchange's call and settles nothing, as a worker does that dies right after it. It is for tests of exactly
+// that.
+func (w *Worker) Call(ctx context.Context, x ledger.Exchange) ledger.Settlement {
+	return w.exchange(ctx, x)
+}

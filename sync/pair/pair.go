@@ -120,7 +120,7 @@ func (p *Pair) Advance(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clock = p.clock.Add(d)
-	if _, err := p.DB.System.Exec(context.Background(), `UPDATE lane SET sending_since = sending_since - $1::interval WHERE sending_since IS NOT NULL`, d); err != nil {
+	if _, err := p.DB.System.Exec(context.Background(), `UPDATE delivery SET sent_at = sent_at - $1::interval WHERE sent_at IS NOT NULL`, d); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -133,17 +133,18 @@ func weigh(s *system.System, now ledger.Situation, ticket connectors.Ticket, jou
 	return a, nil
 }
 
-// sent is what the update that was begun and never settled will have left at the vendor, if it arrived.
-func sent(s *system.System, now ledger.Situation) map[incident.Field]merge.Base {
+// sent is what each update that was begun and never settled will have left at the vendor, if it arrived.
+func sent(s *system.System, now ledger.Situation) []map[incident.Field]merge.Base {
+	var out []map[incident.Field]merge.Base
 	for _, d := range now.Open {
 		if d.Kind != ledger.UpdateTicket || d.State != ledger.StateSending && d.State != ledger.StateUnknown {
 			continue
 		}
 		all := now.Incident.Values()
 		maps.Copy(all, d.Values)
-		return merge.Sent(s.Mapping.Write(d.Values, all)) // a lane has one delivery under way
+		out = append(out, merge.Sent(s.Mapping.Write(d.Values, all)))
 	}
-	return nil
+	return out
 }
 
 // fresh picks the messages that the hub does not have. One that may be a comment of ours whose answer was lost is

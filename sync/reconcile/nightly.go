@@ -53,6 +53,10 @@ func (r *Reconciler) Step(ctx context.Context) []Report {
 		if errors.Is(err, ErrRunning) {
 			continue // another hub, or a person, is at it
 		}
+		if paused, ok := errors.AsType[*Paused](err); ok {
+			r.passOver(ctx, s, paused)
+			continue
+		}
 		out = append(out, report)
 		log := r.log.With("system", s.Key, "links", report.Links, "requests", report.Requests, "drift", report.Drifted, "mended", report.Mended, "failed", report.Failed)
 		switch {
@@ -65,6 +69,14 @@ func (r *Reconciler) Step(ctx context.Context) []Report {
 		}
 	}
 	return out
+}
+
+// passOver tells once a night that a system is not compared because it is paused. It is compared still when it is resumed in
+// time, and from the place where it was paused.
+func (r *Reconciler) passOver(ctx context.Context, s *system.System, paused *Paused) {
+	if hour, err := lastTime(r.opts.At, r.opts.Now()); err == nil && !r.toldTonight(s, hour) {
+		r.log.InfoContext(ctx, "a paused system is not compared with its vendor tonight, unless it is resumed", "system", s.Key, "by", paused.By, "reason", paused.Reason)
+	}
 }
 
 // due tells whether tonight's comparison is yet to be made, or one that failed is to go on.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -35,7 +36,9 @@ const (
 	Running State = "RUNNING"
 	Done    State = "DONE"    // every followed link was compared
 	Stopped State = "STOPPED" // its budget was used up; the next one goes on from its place
-	Failed  State = "FAILED"  // the vendor or the database stayed away, or the hub stopped; the next one goes on from its place
+	// PassedOver is none that is written down: the system is paused, so nothing was begun.
+	PassedOver State = "PASSED_OVER"
+	Failed     State = "FAILED" // the vendor or the database stayed away, or the hub stopped; the next one goes on from its place
 )
 
 // Report is what a comparison came to.
@@ -75,6 +78,9 @@ type Reconciler struct {
 	systems []*system.System
 	opts    Options
 	log     *slog.Logger
+
+	mu         sync.Mutex
+	passedOver map[string]time.Time // paused systems, by key: the last night that was told to pass over them
 }
 
 // New returns a reconciler of the given systems.
@@ -100,9 +106,13 @@ type Request struct {
 }
 
 // System compares every followed link of a system, from the place where the last nightly comparison was cut off if this is one,
-// else from the first. It returns ErrRunning while another comparison of the system is under way. The report also says how
-// far it came when the error is not nil.
+// else from the first. It returns ErrRunning while another comparison of the system is under way, and a [*Paused] while the
+// system is paused; one that is paused meanwhile ends the comparison. The report also says how far it came when the error is
+// not nil.
 func (r *Reconciler) System(ctx context.Context, s *system.System, q Request) (Report, error) {
+	if err := r.unpaused(ctx, s); err != nil {
+		return Report{}, err
+	}
 	run, err := r.start(ctx, s, q)
 	if err != nil {
 		return Report{}, err
@@ -117,7 +127,8 @@ func (r *Reconciler) System(ctx context.Context, s *system.System, q Request) (R
 }
 
 // Link compares one link and, if asked to, mends it. A viewer compares what row-level security shows; nil is the operator. A link
-// that does not exist, is not the viewer's or has no ticket that is followed is ledger.ErrNotFound.
+// that does not exist, is not the viewer's or has no ticket that is followed is ledger.ErrNotFound, one in a system that is
+// paused a [*Paused].
 func (r *Reconciler) Link(ctx context.Context, v *auth.Viewer, id incident.LinkID, q Request) (Report, []Drift, error) {
 	link, err := r.ledger.LinkByID(ctx, v, id)
 	if err != nil {
@@ -126,6 +137,9 @@ func (r *Reconciler) Link(ctx context.Context, v *auth.Viewer, id incident.LinkI
 	n := slices.IndexFunc(r.systems, func(s *system.System) bool { return s.ID == link.System })
 	if n < 0 || link.ExternalID == "" || link.Gone != connectors.Present {
 		return Report{}, nil, fmt.Errorf("the link has no ticket that is followed: %w", ledger.ErrNotFound)
+	}
+	if err := r.unpaused(ctx, r.systems[n]); err != nil {
+		return Report{}, nil, err
 	}
 	var drift []Drift
 	told := q.Each

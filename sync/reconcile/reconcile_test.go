@@ -316,6 +316,76 @@ func TestTheNightlyComparisonKeepsItsBudget(t *testing.T) {
 	}
 }
 
+// A paused system is not compared: a person hears why, the night passes it over with one line, and goes on when it is resumed
+// in time. One that is paused in the middle ends there.
+func TestAPausedSystemIsNotCompared(t *testing.T) {
+	t.Parallel()
+	p := pair.New(t, nil)
+	_, ticket := p.Escalated("Paused")
+	quiet(p)
+	now := p.Now()
+	p.Advance(time.Date(now.Year(), now.Month(), now.Day()+1, 3, 0, 0, 0, time.UTC).Sub(now))
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := p.DB.System.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var told strings.Builder
+	night := reconciler(p, func(o *reconcile.Options) {
+		o.At, o.Log = "02:30", slog.New(slog.NewTextHandler(&told, nil))
+	})
+	exec(`UPDATE external_system SET paused = true, paused_by = 'Ruth Root', pause_reason = 'their maintenance'`)
+	p.Sim.ForgetCalls()
+	link := incident.LinkID{UUID: pair.Scan[uuid.UUID](p, `SELECT id FROM external_link`)}
+	ask := reconcile.Request{Cause: reconcile.Person, By: "Ada", Mend: true}
+	_, whole := night.System(t.Context(), p.System, ask)
+	_, _, one := night.Link(t.Context(), &p.Agent, link, ask)
+	for what, err := range map[string]error{"a system": whole, "a link": one} {
+		paused, ok := errors.AsType[*reconcile.Paused](err)
+		if !ok || paused.Key != pair.SystemKey || !strings.Contains(err.Error(), "paused by Ruth Root (their maintenance)") || !strings.Contains(err.Error(), "resume") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for range 3 { // it looks every minute
+		if got := night.Step(t.Context()); len(got) != 0 {
+			t.Errorf("the night compared %+v", got)
+		}
+		p.Advance(time.Minute)
+	}
+	if n := strings.Count(told.String(), "\n"); n != 1 || !strings.Contains(told.String(), "their maintenance") {
+		t.Errorf("the night says %d times:\n%s", n, &told)
+	}
+	if calls := p.Sim.Calls(); len(calls) != 0 || pair.Scan[int](p, `SELECT count(*) FROM reconciliation`) != 0 {
+		t.Errorf("a paused vendor was called: %+v", calls)
+	}
+	exec(`UPDATE external_system SET paused = false`)
+	if got := night.Step(t.Context()); len(got) != 1 || got[0].State != reconcile.Done || got[0].Links != 1 {
+		t.Errorf("resumed at night: %+v", got)
+	}
+	exec(`UPDATE external_system SET paused = true`)
+	if _, _, err := night.Link(t.Context(), nil, link, ask); err == nil {
+		t.Errorf("the operator compares ticket %s of a paused system", ticket.Number)
+	}
+	exec(`UPDATE external_system SET paused = false`)
+	// Paused in the middle.
+	for n := range 2 {
+		p.Escalated(fmt.Sprint("More ", n))
+	}
+	quiet(p)
+	for _, id := range strings.Fields(pair.Scan[string](p, `SELECT string_agg(external_id, ' ') FROM external_link`)) {
+		p.Act(id, servicenowtest.Move{Title: "Changed there"})
+	}
+	ask.Each = func(reconcile.Drift) {
+		exec(`UPDATE external_system SET paused = true`)
+		p.Advance(time.Minute)
+	}
+	report, err := night.System(t.Context(), p.System, ask)
+	if _, ok := errors.AsType[*reconcile.Paused](err); !ok || report.State != reconcile.Failed || report.Links != 1 {
+		t.Errorf("paused in the middle: %+v %v", report, err)
+	}
+}
+
 // A comparison whose hub died is taken up from its place; while it lives nobody else begins one.
 func TestOneComparisonAtATime(t *testing.T) {
 	t.Parallel()

@@ -44,12 +44,13 @@ type run struct {
 	compared []ledger.Link // since progress was last noted
 	drift    []Drift       // likewise
 	failures int           // in a row
+	looked   time.Time     // when it was last seen that the system is not paused
 }
 
 func (r *Reconciler) single(s *system.System, q Request) *run {
 	return &run{
 		Reconciler: r, system: s, ask: q, meter: newMeter(s.Connector, q.Requests, q.PerMinute),
-		report: Report{ID: uuid.Must(uuid.NewV7()), System: s.Key, State: Running, Mend: q.Mend},
+		report: Report{ID: uuid.Must(uuid.NewV7()), System: s.Key, State: Running, Mend: q.Mend}, looked: r.opts.Now(),
 	}
 }
 
@@ -123,6 +124,9 @@ func (n *run) batch(ctx context.Context, links []ledger.Link) error {
 		return err
 	}
 	for _, link := range links {
+		if err := n.goOn(ctx); err != nil {
+			return err
+		}
 		ticket, read := tickets[link.ExternalID]
 		drift, err := n.link(ctx, link, ticket, read)
 		switch {

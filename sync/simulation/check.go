@@ -19,6 +19,7 @@ type checker struct {
 	entries  map[incident.ID][]ledgertest.Entry
 	problems []string
 	counts   *counts
+	stale    bool // a process that had stood still wrote values somewhere
 }
 
 func (c *checker) fail(format string, args ...any) {
@@ -28,7 +29,7 @@ func (c *checker) fail(format string, args ...any) {
 // check returns every promise that does not hold right now. While something is on its way some do not.
 func (w *world) check(n *counts) []string {
 	*n = counts{}
-	c := &checker{world: w, contents: w.stores.contents(), entries: map[incident.ID][]ledgertest.Entry{}, counts: n}
+	c := &checker{world: w, contents: w.stores.contents(), entries: map[incident.ID][]ledgertest.Entry{}, counts: n, stale: w.staleUpdate()}
 	for _, e := range c.contents.Entries {
 		c.entries[e.Incident] = append(c.entries[e.Incident], e)
 	}
@@ -132,7 +133,7 @@ func (c *checker) link(v *vendor, l ledgertest.Link) {
 		return
 	}
 	c.order(v, l, name, t)
-	if !c.staleUpdate() { // an old value that a stale worker wrote elsewhere comes back as that vendor's own
+	if !c.stale { // an old value that a stale worker wrote elsewhere comes back as that vendor's own
 		c.echoes(v, l, name, t)
 	}
 	c.overwritten(v, l, name, t)
@@ -347,15 +348,14 @@ func (c *checker) echoes(v *vendor, l ledgertest.Link, name string, t *ticket) {
 }
 
 // staleUpdate reports whether a process that had stood still wrote values at any vendor.
-func (c *checker) staleUpdate() bool {
-	for _, v := range c.world.vendors {
-		for _, t := range v.tickets {
-			if slices.ContainsFunc(t.acts, func(a act) bool { return a.stale && len(a.sent) > 0 }) {
-				return true
-			}
-		}
-	}
-	return false
+func (w *world) staleUpdate() bool {
+	return slices.ContainsFunc(w.vendors, func(v *vendor) bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return slices.ContainsFunc(v.tickets, func(t *ticket) bool {
+			return slices.ContainsFunc(t.acts, func(a act) bool { return a.stale && len(a.sent) > 0 })
+		})
+	})
 }
 
 // hubFields are the hub's fields behind the vendors'.

@@ -231,6 +231,7 @@ func (w *world) startHub(place, process int) *hub {
 		}
 		worker := outbound.NewWorker(l, s, outbound.Options{
 			Idle: w.plan.idle / w.clock.scale, Log: log, Now: now, Wake: h.wake(ledger.TopicLanes),
+			Together: w.plan.together / w.clock.scale, Onward: w.plan.onward / w.clock.scale,
 			Backoff: outbound.Backoff{Random: jitter("backoff")},
 		})
 		in := inbound.Options{Idle: w.plan.idle / w.clock.scale, Log: log, Now: now, Wake: h.wake(inbound.TopicInbox), Jitter: jitter("inbox")}

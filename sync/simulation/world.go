@@ -43,6 +43,8 @@ type plan struct {
 	concurrency int
 	poll        time.Duration
 	idle        time.Duration
+	together    time.Duration // for how long deliveries that were begun together share a settlement
+	onward      time.Duration // for how long a lane is kept
 	hubSkew     []time.Duration
 	storeSkew   time.Duration
 	verbose     bool
@@ -58,6 +60,8 @@ func newPlan(seed uint64) plan {
 		kills: d.pick("kills", 4), killRate: 0.01, freezes: d.pick("freezes", 2), freezeRate: 0.004,
 		outage: d.chance("outage", 0.15), removals: d.chance("removals", 0.1), automation: d.chance("automation", 0.4),
 		concurrency: 1 + d.pick("concurrency", 4), poll: 5 * time.Second, idle: 3 * time.Second,
+		together:  []time.Duration{50 * time.Millisecond, 2 * time.Second, 10 * time.Second}[d.pick("together", 3)],
+		onward:    []time.Duration{100 * time.Millisecond, 2 * time.Second, 10 * time.Second}[d.pick("onward", 3)],
 		storeSkew: d.between("store skew", -2*time.Hour, 2*time.Hour),
 	}
 	for range p.hubs {

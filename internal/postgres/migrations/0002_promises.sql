@@ -19,15 +19,16 @@ INSERT INTO hub_schema (oldest) VALUES (2);
 ALTER TABLE lane ADD COLUMN done_version bigint NOT NULL DEFAULT 0;
 -- Why the head stands still: '', DEAD or UNKNOWN.
 ALTER TABLE lane ADD COLUMN trouble text NOT NULL DEFAULT '' CHECK (trouble IN ('', 'DEAD', 'UNKNOWN'));
--- What is about to be sent, written before the call: whoever finds it there later knows only that it may have been
--- sent. NULL: nothing is under way.
+-- Up to which version deliveries may have been sent, written before the first of their calls: whoever finds it there later
+-- knows only that they may have been. The mark is the journal's end before their first comment. NULL: nothing is under way.
 ALTER TABLE lane ADD COLUMN sending_version bigint;
 ALTER TABLE lane ADD COLUMN sending_since timestamptz;
+ALTER TABLE lane ADD COLUMN sending_mark text;
 UPDATE lane SET
   done_version = CASE WHEN open.version IS NULL THEN coalesce(settled.version, 0) ELSE open.version - 1 END,
   trouble = CASE WHEN open.state IN ('DEAD', 'UNKNOWN') THEN open.state ELSE '' END,
-  sending_version = CASE WHEN open.state IN ('SENDING', 'UNKNOWN') THEN open.version END,
-  sending_since = CASE WHEN open.state IN ('SENDING', 'UNKNOWN') THEN open.sent_at END
+  sending_version = CASE WHEN open.state = 'SENDING' THEN open.version END,
+  sending_since = CASE WHEN open.state = 'SENDING' THEN open.sent_at END
 FROM lane AS l
 LEFT JOIN LATERAL (SELECT d.version, d.state, d.sent_at FROM delivery d WHERE d.organisation_id = l.organisation_id AND d.link_id = l.link_id
                    AND d.state NOT IN ('DELIVERED', 'SKIPPED') ORDER BY d.version LIMIT 1) AS open ON true
@@ -46,12 +47,14 @@ ALTER TABLE delivery ADD CONSTRAINT delivery_kind_check CHECK (kind IN ('CREATE'
 -- The version of the mapping that translated it last.
 ALTER TABLE delivery ADD COLUMN mapping text NOT NULL DEFAULT '';
 ALTER TABLE delivery SET (fillfactor = 70);
-ALTER TABLE delivery DROP COLUMN sent_at;
--- Deliveries with the state that people are shown: the lane knows which one is being sent.
+-- sent_at is for those whose answer was lost: when they were sent at the latest.
+UPDATE delivery SET sent_at = NULL WHERE state <> 'UNKNOWN' AND sent_at IS NOT NULL;
+-- Deliveries with the state that people are shown: the lane knows which ones are being sent.
 CREATE VIEW delivery_now WITH (security_invoker = true) AS
   SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id,
-    (CASE WHEN d.state = 'PENDING' AND l.sending_version = d.version THEN 'SENDING' ELSE d.state END)::text AS state,
-    d.attempts, d.journal_mark, (CASE WHEN l.sending_version = d.version THEN l.sending_since ELSE 'epoch' END)::timestamptz AS sent_at,
+    (CASE WHEN d.state = 'PENDING' AND d.version > l.done_version AND d.version <= l.sending_version THEN 'SENDING' ELSE d.state END)::text AS state,
+    d.attempts, d.journal_mark,
+    coalesce(CASE WHEN d.state = 'PENDING' AND d.version > l.done_version AND d.version <= l.sending_version THEN l.sending_since ELSE d.sent_at END, 'epoch')::timestamptz AS sent_at,
     d.error_kind, d.error, d.trace, d.mapping, d.created_at, d.settled_at
   FROM delivery AS d JOIN lane AS l ON l.organisation_id = d.organisation_id AND l.link_id = d.link_id;
 GRANT SELECT ON delivery_now TO liaison_app, liaison_system;

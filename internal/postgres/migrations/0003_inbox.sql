@@ -11,12 +11,12 @@ CREATE INDEX inbox_bodies ON inbox (received_at) WHERE octet_length(body) > 0;
 -- A replay finds the row that repeats another.
 CREATE INDEX inbox_repeats ON inbox (duplicate_of) WHERE duplicate_of IS NOT NULL AND state = 'WAITING';
 
--- What could not be tied to an incident has no organisation. It is the business of the desk that owns the system, and
--- whoever works for a desk sees its systems.
+-- What could not be tied to an incident has no organisation: it is the business of the desk that owns the system.
 DROP POLICY viewer ON inbox;
 CREATE POLICY viewer ON inbox FOR SELECT TO liaison_app
   USING ((SELECT viewer_is_staff()) AND (organisation_id = ANY ((SELECT viewer_organisations())::bigint[])
-         OR organisation_id IS NULL AND system_id IN (SELECT system_id FROM system_organisation)));
+    OR (organisation_id IS NULL AND system_id IN (
+      SELECT s.id FROM external_system s WHERE s.desk_id IN (SELECT desk_id FROM organisation)))));
 
 -- Work that one hub does for all, once in a while: when it was done last and who is at it.
 CREATE TABLE upkeep (

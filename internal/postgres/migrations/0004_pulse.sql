@@ -17,13 +17,6 @@ CREATE INDEX external_link_parked ON external_link (system_id) WHERE parked <> '
 -- What came in about a link, newest first.
 CREATE INDEX inbox_of_link ON inbox (organisation_id, link_id, received_at DESC) WHERE link_id IS NOT NULL;
 
--- What no link explains belongs to the desk whose system sent it: a call that nobody understood has no organisation.
-DROP POLICY viewer ON inbox;
-CREATE POLICY viewer ON inbox FOR SELECT TO liaison_app
-  USING ((SELECT viewer_is_staff()) AND (organisation_id = ANY ((SELECT viewer_organisations())::bigint[])
-    OR (organisation_id IS NULL AND system_id IN (
-      SELECT s.id FROM external_system s WHERE s.desk_id IN (SELECT desk_id FROM organisation)))));
-
 -- The people of the desk that owns a system pause it. Nothing else of it is theirs to change.
 CREATE POLICY pausing ON external_system FOR UPDATE TO liaison_app
   USING ((SELECT viewer_is_staff()) AND desk_id IN (SELECT desk_id FROM organisation))

@@ -383,6 +383,17 @@ func (t *tx) SettlePoll(ctx context.Context, p db.SettlePollParams) (int64, erro
 	return 1, nil
 }
 
+func (t *tx) LeavePoll(ctx context.Context, p db.LeavePollParams) error {
+	if err := t.begin(ctx, "LeavePoll", systemName(p.SystemID)); err != nil {
+		return err
+	}
+	if r, ok := t.memory.polls.Get(p.SystemID); ok && r.LeaseToken == p.LeaseToken {
+		r.Cursor, r.LeaseUntil = p.Cursor, time.Time{}
+		t.memory.polls.Put(t.Tx, p.SystemID, r)
+	}
+	return nil
+}
+
 // Row is a row of the inbox, for those who check what became of it.
 type Row struct {
 	System     incident.SystemID

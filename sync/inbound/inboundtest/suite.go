@@ -261,8 +261,22 @@ func pollLeases(b *box) {
 		b.Errorf("a poll that is not due was leased: %v", err)
 	}
 	b.now = b.now.Add(time.Hour)
-	if next, err := b.poll(); err != nil || next.Cursor != "c1" || next.Failures != 2 {
+	next, err := b.poll()
+	if err != nil || next.Cursor != "c1" || next.Failures != 2 {
 		b.Errorf("the next poll: %+v %v", next, err)
+	}
+	leave := func(r db.LeasePollRow, cursor string) {
+		b.do(func(q db.Querier) error {
+			return q.LeavePoll(b.Context(), db.LeavePollParams{SystemID: 1, LeaseToken: r.LeaseToken, Cursor: cursor})
+		})
+	}
+	leave(held, "stale") // its lease is over
+	if _, err := b.poll(); !errors.Is(err, pgx.ErrNoRows) {
+		b.Errorf("a poll was given back by one who had lost it: %v", err)
+	}
+	leave(next, "c2")
+	if next, err = b.poll(); err != nil || next.Cursor != "c2" || next.Failures != 2 {
+		b.Errorf("a poll that was given back: %+v %v", next, err)
 	}
 }
 

@@ -84,3 +84,7 @@ WHERE system_id = @system_id AND lease_token = @lease_token AND lease_until > '-
 UPDATE poll SET cursor = @cursor, due_at = @due_at, failures = @failures, last_error = @last_error,
   last_ok_at = coalesce(sqlc.narg(last_ok_at), last_ok_at), lease_until = CASE WHEN @more::boolean THEN lease_until ELSE '-infinity' END
 WHERE system_id = @system_id AND lease_token = @lease_token;
+
+-- name: LeavePoll :exec
+-- Gives a poll back that was cut off, where it stands.
+UPDATE poll SET cursor = @cursor, lease_until = '-infinity' WHERE system_id = @system_id AND lease_token = @lease_token;

@@ -79,7 +79,7 @@ type Link struct {
 	Token          int64
 	DoneVersion    int64
 	Trouble        string
-	SendingVersion int64 // 0: nothing
+	SendingVersion int64 // up to which deliveries may have been sent; 0: none is under way
 	SendingSince   time.Time
 }
 
@@ -94,6 +94,7 @@ type Delivery struct {
 	State    ledger.State
 	Attempts int
 	Mark     string
+	SentAt   time.Time // UNKNOWN: when it was sent at the latest
 	Error    string
 	Settled  bool
 }
@@ -171,7 +172,7 @@ func Read(ctx context.Context, d *postgres.DB) (Contents, error) {
 	read("lane", func() error {
 		// The driver knows no infinite time.Time.
 		rows, err := collect[db.Lane](ctx, d, `SELECT organisation_id, link_id, system_id, due_at, held, coalesce(nullif(lease_until, '-infinity'), '0001-01-01 00:00:00+00') AS lease_until,
-			lease_token, done_version, trouble, sending_version, sending_since FROM lane`)
+			lease_token, done_version, trouble, sending_version, sending_since, sending_mark FROM lane`)
 		for _, r := range rows {
 			lanes[r.LinkID] = r
 		}
@@ -299,6 +300,9 @@ func deliveryOf(r db.Delivery) Delivery {
 		ID: incident.DeliveryID{UUID: r.ID}, Link: incident.LinkID{UUID: r.LinkID}, Version: r.Version, Kind: ledger.DeliveryKind(r.Kind),
 		Comment: incident.CommentID{UUID: r.CommentID.UUID}, State: ledger.State(r.State), Attempts: int(r.Attempts), Mark: r.JournalMark, Error: r.Error,
 		Settled: r.SettledAt != nil,
+	}
+	if r.SentAt != nil {
+		d.SentAt = r.SentAt.UTC()
 	}
 	parse(r.Payload, &d.Values)
 	return d

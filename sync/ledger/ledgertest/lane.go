@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -44,7 +45,7 @@ func (t *tx) LeaseLanes(ctx context.Context, p db.LeaseLanesParams) ([]db.LeaseL
 	var out []db.LeaseLanesRow
 	for _, lane := range due[:min(len(due), int(p.MaxLanes))] {
 		lane = t.lease(lane.LinkID, p.LeaseSeconds)
-		out = append(out, db.LeaseLanesRow{OrganisationID: lane.OrganisationID, LinkID: lane.LinkID, LeaseToken: lane.LeaseToken})
+		out = append(out, db.LeaseLanesRow{OrganisationID: lane.OrganisationID, LinkID: lane.LinkID, LeaseToken: lane.LeaseToken, Broken: lane.SendingVersion != nil})
 	}
 	return out, nil
 }
@@ -111,12 +112,34 @@ func (t *tx) ahead(link uuid.UUID, version int64) []db.Delivery {
 	return out
 }
 
-func (t *tx) BeginHeads(ctx context.Context, p db.BeginHeadsParams) ([]db.BeginHeadsRow, error) {
-	if err := t.begin(ctx, "BeginHeads", first(p.Links)); err != nil {
+func (t *tx) WriteOff(ctx context.Context, p db.WriteOffParams) error {
+	if err := t.begin(ctx, "WriteOff", first(p.Links)); err != nil {
+		return err
+	}
+	m := t.memory
+	for _, id := range p.Links {
+		lane, _ := m.lanes.Get(id)
+		for _, d := range t.ahead(id, lane.DoneVersion) {
+			if d.State != string(ledger.StatePending) || lane.SendingVersion == nil || d.Version > *lane.SendingVersion {
+				continue
+			}
+			at := stamp(m.clock())
+			d.State, d.SentAt = string(ledger.StateUnknown), &at
+			if lane.SendingMark != nil {
+				d.JournalMark = *lane.SendingMark
+			}
+			m.deliveries.Put(t.Tx, d.ID, d)
+		}
+	}
+	return nil
+}
+
+func (t *tx) BeginRuns(ctx context.Context, p db.BeginRunsParams) ([]db.BeginRunsRow, error) {
+	if err := t.begin(ctx, "BeginRuns", first(p.Links)); err != nil {
 		return nil, err
 	}
 	m := t.memory
-	var out []db.BeginHeadsRow
+	var out []db.BeginRunsRow
 	for n, id := range p.Links {
 		lane, ok := m.lanes.Get(id)
 		if !ok || lane.OrganisationID != p.Organisations[n] {
@@ -126,57 +149,91 @@ func (t *tx) BeginHeads(ctx context.Context, p db.BeginHeadsParams) ([]db.BeginH
 		if len(open) == 0 || open[0].State == string(ledger.StateDead) {
 			continue
 		}
-		d, found := open[0], open[0].State
-		before := lane.SendingVersion != nil && *lane.SendingVersion == d.Version
-		if before && found == string(ledger.StatePending) {
-			found = string(ledger.StateSending)
+		upto := open[0].Version
+		if open[0].State == string(ledger.StatePending) && open[0].Kind != string(ledger.CreateTicket) {
+			upto = open[min(len(open), int(p.Most))-1].Version
 		}
-		if !before || d.State != string(ledger.StateUnknown) {
-			at := stamp(m.clock())
-			lane.SendingVersion, lane.SendingSince = &d.Version, &at
-			m.lanes.Put(t.Tx, id, lane)
-		}
-		row := t.head(d, lane)
-		row.Found = found
-		out = append(out, row)
+		out = append(out, t.run(&lane, open[0].Version, upto))
+		m.lanes.Put(t.Tx, id, lane)
 	}
 	return out, nil
 }
 
-// head is a lane's head as a worker sees it.
-func (t *tx) head(d db.Delivery, lane db.Lane) db.BeginHeadsRow {
-	m := t.memory
-	link, _ := m.links.Get(d.LinkID)
-	i, _ := m.incidents.Get(d.IncidentID)
-	row := db.BeginHeadsRow{
-		OrganisationID: d.OrganisationID, ID: d.ID, LinkID: d.LinkID, IncidentID: d.IncidentID, Version: d.Version, Kind: d.Kind, Payload: bytes.Clone(d.Payload),
-		CommentID: d.CommentID, Attempts: d.Attempts, JournalMark: d.JournalMark, SendingSince: lane.SendingSince,
-		SentAgo: m.clock().Sub(*lane.SendingSince).Seconds(), Trace: d.Trace, CreatedAt: d.CreatedAt,
-		LeaseToken: lane.LeaseToken, Found: d.State, ExternalLink: link, Incident: i,
+// run writes down on a lane what is about to be sent.
+func (t *tx) run(lane *db.Lane, version, upto int64) db.BeginRunsRow {
+	at := stamp(t.memory.clock())
+	lane.SendingVersion, lane.SendingSince, lane.SendingMark = &upto, &at, nil
+	link, _ := t.memory.links.Get(lane.LinkID)
+	i, _ := t.memory.incidents.Get(link.IncidentID)
+	return db.BeginRunsRow{
+		OrganisationID: lane.OrganisationID, LinkID: lane.LinkID, LeaseToken: lane.LeaseToken, SendingSince: lane.SendingSince, Version: version, Upto: upto,
+		ExternalLink: link, Incident: i,
 	}
-	if c, ok := m.comments.Get(d.CommentID.UUID); ok && d.CommentID.Valid {
-		row.CommentBody, row.CommentAuthor, row.CommentVisibility = c.Body, c.Author, c.Visibility
-	}
-	return row
 }
 
-func (t *tx) NoteMarks(ctx context.Context, p db.NoteMarksParams) ([]uuid.UUID, error) {
-	if err := t.begin(ctx, "NoteMarks", first(p.Ids)); err != nil {
+func (t *tx) RunDeliveries(ctx context.Context, p db.RunDeliveriesParams) ([]db.RunDeliveriesRow, error) {
+	if err := t.begin(ctx, "RunDeliveries", first(p.Links)); err != nil {
 		return nil, err
 	}
 	m := t.memory
-	var out []uuid.UUID
-	for n, id := range p.Ids {
-		d, ok := m.deliveries.Get(id)
-		if !ok || d.OrganisationID != p.Organisations[n] {
+	var out []db.RunDeliveriesRow
+	for n, id := range p.Links {
+		begun := t.ahead(id, p.Versions[n]-1)
+		for k, d := range begun {
+			if d.Version > p.Uptos[n] {
+				break
+			}
+			row := db.RunDeliveriesRow{
+				OrganisationID: d.OrganisationID, ID: d.ID, LinkID: d.LinkID, IncidentID: d.IncidentID, Version: d.Version, Kind: d.Kind, Payload: bytes.Clone(d.Payload),
+				CommentID: d.CommentID, State: d.State, Attempts: d.Attempts, JournalMark: d.JournalMark, SentAt: d.SentAt, Trace: d.Trace, CreatedAt: d.CreatedAt,
+			}
+			if k == 0 {
+				row.Overtaken = overtaken(d, begun[1:min(len(begun), 1+int(p.Most))])
+			}
+			if d.SentAt != nil {
+				row.SentAgo = m.clock().Sub(*d.SentAt).Seconds()
+			}
+			if c, ok := m.comments.Get(d.CommentID.UUID); ok && d.CommentID.Valid {
+				row.CommentBody, row.CommentAuthor, row.CommentVisibility = c.Body, c.Author, c.Visibility
+			}
+			out = append(out, row)
+		}
+	}
+	return out, nil
+}
+
+// overtaken names the fields of an update that was tried before which later ones have as well that may have been sent.
+func overtaken(d db.Delivery, beyond []db.Delivery) []string {
+	fields := map[string]bool{}
+	if d.Kind != string(ledger.UpdateTicket) || d.State != string(ledger.StateUnknown) && d.Attempts == 0 {
+		return nil
+	}
+	for _, later := range beyond {
+		if later.State == string(ledger.StateUnknown) && later.Kind == string(ledger.UpdateTicket) {
+			var values map[string]any
+			parse(later.Payload, &values)
+			for f := range values {
+				fields[f] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(fields))
+}
+
+func (t *tx) NoteMarks(ctx context.Context, p db.NoteMarksParams) ([]int64, error) {
+	if err := t.begin(ctx, "NoteMarks", first(p.Links)); err != nil {
+		return nil, err
+	}
+	var out []int64
+	for n, id := range p.Links {
+		lane, held := t.leased(p.Organisations[n], id, p.Tokens[n])
+		if !held {
 			continue
 		}
-		if _, held := t.leased(d.OrganisationID, d.LinkID, p.Tokens[n]); !held {
-			continue
-		}
-		d.JournalMark = "=" + p.Marks[n]
-		m.deliveries.Put(t.Tx, id, d)
-		out = append(out, id)
+		mark := "=" + p.Marks[n]
+		lane.SendingMark = &mark
+		t.memory.lanes.Put(t.Tx, id, lane)
+		out = append(out, p.Tokens[n])
 	}
 	return out, nil
 }
@@ -223,6 +280,17 @@ func (t *tx) SettleDeliveries(ctx context.Context, p db.SettleDeliveriesParams) 
 		}
 		d.State, d.ErrorKind, d.Error, d.Mapping = p.States[n], p.ErrorKinds[n], p.Errors[n], p.Mappings[n]
 		d.Attempts++
+		if d.State != string(ledger.StateUnknown) {
+			d.SentAt = nil
+		} else {
+			if d.SentAt == nil || p.Losts[n] {
+				at := stamp(m.clock())
+				d.SentAt = &at
+			}
+			if lane, _ := m.lanes.Get(d.LinkID); lane.SendingMark != nil {
+				d.JournalMark = *lane.SendingMark
+			}
+		}
 		d.SettledAt = nil
 		if over(d.State) {
 			at := stamp(p.At)
@@ -247,6 +315,8 @@ func (t *tx) SettleLanes(ctx context.Context, p db.SettleLanesParams) ([]db.Sett
 		t.needsFence("SettleLanes", id)
 		state, due := p.States[n], stamp(p.DueAts[n])
 		lane.LeaseUntil, lane.Held, lane.Trouble, lane.DueAt = time.Time{}, state == string(ledger.StateDead), "", &due
+		lane.SendingVersion, lane.SendingSince, lane.SendingMark = nil, nil, nil
+		lane.DoneVersion = max(lane.DoneVersion, p.Dones[n])
 		var next []db.Delivery
 		switch {
 		case lane.Held:
@@ -254,23 +324,14 @@ func (t *tx) SettleLanes(ctx context.Context, p db.SettleLanesParams) ([]db.Sett
 		case state == string(ledger.StateUnknown):
 			lane.Trouble = state
 		case over(state):
-			lane.DoneVersion = p.Versions[n]
+			lane.DoneVersion = max(lane.DoneVersion, p.Versions[n])
 			if next = t.ahead(id, p.Versions[n]); len(next) == 0 {
 				lane.DueAt = nil
 			}
 		}
-		switch {
-		case state != string(ledger.StateUnknown):
-			lane.SendingVersion, lane.SendingSince = nil, nil
-		case p.Losts[n]:
-			at := stamp(m.clock())
-			lane.SendingSince = &at
-		}
 		if len(next) > 0 && p.Keeps[n] && next[0].State == string(ledger.StatePending) && !m.paused[p.Systems[n]] {
-			at := stamp(m.clock())
-			lane.SendingVersion, lane.SendingSince = &next[0].Version, &at
 			lane.LeaseUntil = m.clock().Add(time.Duration(p.LeaseSeconds * float64(time.Second)))
-			out = append(out, db.SettleLanesRow(t.head(next[0], lane)))
+			out = append(out, db.SettleLanesRow(t.run(&lane, next[0].Version, next[min(len(next), int(p.Most))-1].Version)))
 		}
 		m.lanes.Put(t.Tx, id, lane)
 	}
@@ -383,7 +444,7 @@ func (t *tx) OpenDeliveries(ctx context.Context, p db.OpenDeliveriesParams) ([]d
 	}
 	var out []db.OpenDeliveriesRow
 	for _, d := range t.ahead(p.LinkID, lane.DoneVersion) {
-		row := db.OpenDeliveriesRow{Delivery: d, SendingVersion: lane.SendingVersion}
+		row := db.OpenDeliveriesRow{Delivery: d, SendingVersion: lane.SendingVersion, SendingMark: lane.SendingMark}
 		if c, ok := t.memory.comments.Get(d.CommentID.UUID); ok && d.CommentID.Valid {
 			row.CommentBody, row.CommentAuthor, row.CommentVisibility = c.Body, c.Author, c.Visibility
 		}

@@ -73,7 +73,7 @@ func database(t *testing.T) ledgertest.Bench {
 			exec(`UPDATE external_system SET paused = $2 WHERE id = $1`, int64(s), paused)
 		},
 		Age: func(l incident.LinkID, ago time.Duration) {
-			exec(`UPDATE lane SET sending_since = sending_since - $2::interval WHERE link_id = $1`, l.UUID, ago)
+			exec(`UPDATE delivery SET sent_at = sent_at - $2::interval WHERE link_id = $1`, l.UUID, ago)
 		},
 	}
 }

@@ -128,6 +128,14 @@ WHERE lane.trouble = 'DEAD' AND d.state = 'DEAD' AND lane.organisation_id = ANY 
   AND (cardinality(@error_kinds::text[]) = 0 OR d.error_kind = ANY (@error_kinds::text[]))
 ORDER BY d.created_at, d.version, d.id LIMIT @max_rows;
 
+-- name: FindBulk :one
+SELECT * FROM bulk_decision WHERE organisation_id = ANY (@organisations::bigint[]) AND subject = @subject AND key = @key ORDER BY organisation_id LIMIT 1;
+
+-- name: InsertBulk :exec
+-- Two calls with one key at once: the second waits here for the first and then fails on the primary key.
+INSERT INTO bulk_decision (organisation_id, subject, key, input_digest, deliveries, more, at)
+VALUES (@organisation_id, @subject, @key, @input_digest, @deliveries, @more, @at);
+
 -- name: EditDelivery :exec
 -- Changes what a dead letter says. It stays the dead head of its lane until it is retried or skipped.
 UPDATE delivery SET payload = @payload WHERE organisation_id = @organisation_id AND id = @id AND state = 'DEAD';

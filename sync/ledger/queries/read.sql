@@ -149,9 +149,11 @@ GROUP BY comment.incident_id;
 SELECT * FROM comment WHERE organisation_id = ANY (@organisations::bigint[]) AND id = ANY (@ids::uuid[]);
 
 -- name: LinksOfIncidents :many
--- The links of many incidents, each with how many deliveries wait and the state of the first of them. An incident
+-- The links of many incidents, each with how many deliveries wait, the state of the first of them, and whether there is neither
+-- a ticket nor one on its way. An incident
 -- has one link in each system at most; the limit keeps the planner from reading the table instead of the index.
-SELECT sqlc.embed(external_link), open.waiting, lane.trouble AS head
+SELECT sqlc.embed(external_link), open.waiting, lane.trouble AS head, (external_link.external_id IS NULL AND NOT EXISTS (
+  SELECT FROM delivery AS d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > lane.done_version AND d.kind = 'CREATE'))::boolean AS unopened
 FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@incidents::uuid[]) AS incident_id) AS k
 CROSS JOIN LATERAL (
   SELECT l.* FROM external_link AS l
@@ -164,7 +166,9 @@ CROSS JOIN LATERAL (
 ORDER BY external_link.created_at, external_link.id;
 
 -- name: LinksByID :many
-SELECT sqlc.embed(external_link), open.waiting, lane.trouble AS head FROM external_link
+SELECT sqlc.embed(external_link), open.waiting, lane.trouble AS head, (external_link.external_id IS NULL AND NOT EXISTS (
+  SELECT FROM delivery AS d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > lane.done_version AND d.kind = 'CREATE'))::boolean AS unopened
+FROM external_link
 JOIN lane ON lane.organisation_id = external_link.organisation_id AND lane.link_id = external_link.id
 CROSS JOIN LATERAL (
   SELECT count(*) AS waiting FROM delivery
@@ -172,33 +176,46 @@ CROSS JOIN LATERAL (
 WHERE external_link.organisation_id = ANY (@organisations::bigint[]) AND external_link.id = ANY (@ids::uuid[]);
 
 -- name: HistoryNewest :many
--- The newest entries of each of many incidents, in one statement.
+-- The newest entries of each of many incidents, in one statement. Entries that were put away have the lowest versions: the
+-- archive is asked about incidents that have any, for pages that reach down to them.
 SELECT e.* FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@incidents::uuid[]) AS incident_id) AS k
 CROSS JOIN LATERAL (
-  SELECT ledger_entry.* FROM ledger_entry
-  WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
-    AND ledger_entry.version < @below AND ledger_entry.version > @above
-    AND (cardinality(@kinds::text[]) = 0 OR ledger_entry.kind = ANY (@kinds::text[]))
-    AND (cardinality(@systems::bigint[]) = 0 OR ledger_entry.link_id IN (
-      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY (@systems::bigint[])))
-    AND (cardinality(@actors::text[]) = 0 OR ledger_entry.actor_kind = ANY (@actors::text[]))
-    AND ledger_entry.at >= @since::timestamptz AND ledger_entry.at < @until::timestamptz
-  ORDER BY ledger_entry.version DESC LIMIT @max_rows) AS e
+  SELECT found.* FROM (
+    (SELECT ledger_entry.* FROM ledger_entry
+    WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
+      AND ledger_entry.version < @below AND ledger_entry.version > @above
+      AND (cardinality(@kinds::text[]) = 0 OR ledger_entry.kind = ANY (@kinds::text[]))
+      AND (cardinality(@systems::bigint[]) = 0 OR ledger_entry.link_id IN (
+        SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY (@systems::bigint[])))
+      AND (cardinality(@actors::text[]) = 0 OR ledger_entry.actor_kind = ANY (@actors::text[]))
+      AND ledger_entry.at >= @since::timestamptz AND ledger_entry.at < @until::timestamptz
+    ORDER BY ledger_entry.version DESC LIMIT @max_rows)
+    UNION ALL
+    SELECT away.* FROM incident CROSS JOIN LATERAL archived_history(incident.organisation_id, incident.id, @above, @below, @kinds::text[], @systems::bigint[], @actors::text[],
+    @since::timestamptz, @until::timestamptz, false, @max_rows) AS away
+    WHERE incident.organisation_id = k.organisation_id AND incident.id = k.incident_id AND incident.archived_version > @above) AS found
+  ORDER BY found.version DESC LIMIT @max_rows) AS e
 ORDER BY e.version DESC;
 
 -- name: HistoryOldest :many
--- The oldest entries of each of many incidents, in one statement.
+-- The oldest entries of each of many incidents, in one statement; see HistoryNewest.
 SELECT e.* FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@incidents::uuid[]) AS incident_id) AS k
 CROSS JOIN LATERAL (
-  SELECT ledger_entry.* FROM ledger_entry
-  WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
-    AND ledger_entry.version < @below AND ledger_entry.version > @above
-    AND (cardinality(@kinds::text[]) = 0 OR ledger_entry.kind = ANY (@kinds::text[]))
-    AND (cardinality(@systems::bigint[]) = 0 OR ledger_entry.link_id IN (
-      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY (@systems::bigint[])))
-    AND (cardinality(@actors::text[]) = 0 OR ledger_entry.actor_kind = ANY (@actors::text[]))
-    AND ledger_entry.at >= @since::timestamptz AND ledger_entry.at < @until::timestamptz
-  ORDER BY ledger_entry.version ASC LIMIT @max_rows) AS e
+  SELECT found.* FROM (
+    (SELECT ledger_entry.* FROM ledger_entry
+    WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
+      AND ledger_entry.version < @below AND ledger_entry.version > @above
+      AND (cardinality(@kinds::text[]) = 0 OR ledger_entry.kind = ANY (@kinds::text[]))
+      AND (cardinality(@systems::bigint[]) = 0 OR ledger_entry.link_id IN (
+        SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY (@systems::bigint[])))
+      AND (cardinality(@actors::text[]) = 0 OR ledger_entry.actor_kind = ANY (@actors::text[]))
+      AND ledger_entry.at >= @since::timestamptz AND ledger_entry.at < @until::timestamptz
+    ORDER BY ledger_entry.version ASC LIMIT @max_rows)
+    UNION ALL
+    SELECT away.* FROM incident CROSS JOIN LATERAL archived_history(incident.organisation_id, incident.id, @above, @below, @kinds::text[], @systems::bigint[], @actors::text[],
+    @since::timestamptz, @until::timestamptz, true, @max_rows) AS away
+    WHERE incident.organisation_id = k.organisation_id AND incident.id = k.incident_id AND incident.archived_version > @above) AS found
+  ORDER BY found.version ASC LIMIT @max_rows) AS e
 ORDER BY e.version ASC;
 
 -- name: EntriesNewest :many
@@ -230,9 +247,14 @@ CROSS JOIN LATERAL (
 ORDER BY e.id ASC LIMIT @max_rows;
 
 -- name: EntriesByKey :many
+-- Entries by incident and version, those that were put away as well.
 SELECT ledger_entry.* FROM (SELECT unnest(@incidents::uuid[]) AS incident_id, unnest(@versions::bigint[]) AS version) AS k
 JOIN incident ON incident.id = k.incident_id
-JOIN ledger_entry ON ledger_entry.organisation_id = incident.organisation_id AND ledger_entry.incident_id = k.incident_id AND ledger_entry.version = k.version;
+JOIN ledger_entry ON ledger_entry.organisation_id = incident.organisation_id AND ledger_entry.incident_id = k.incident_id AND ledger_entry.version = k.version
+UNION ALL
+SELECT away.* FROM (SELECT unnest(@incidents::uuid[]) AS incident_id, unnest(@versions::bigint[]) AS version) AS k
+JOIN incident ON incident.id = k.incident_id AND incident.archived_version >= k.version
+CROSS JOIN LATERAL archived_history(incident.organisation_id, incident.id, k.version - 1, k.version + 1, '{}', '{}', '{}', '-infinity', 'infinity', false, 1) AS away;
 
 -- name: LinkDeliveriesNewest :many
 -- The newest deliveries of each of many links.

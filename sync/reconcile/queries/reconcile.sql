@@ -37,3 +37,7 @@ WHERE drift.organisation_id = compared.organisation_id AND drift.link_id = compa
 -- A comparison of a single link, which needs no lease.
 INSERT INTO reconciliation (id, system_id, cause, by_whom, mend, state, links, reads, drifted, mended, failed, started_at, ended_at)
 VALUES (@id, @system_id, @cause, @by_whom, @mend, 'DONE', @links, @reads, @drifted, @mended, @failed, @at, @at);
+
+-- name: PauseOf :many
+-- Who paused a system and why; nothing comes back when it is not paused.
+SELECT paused_by, pause_reason FROM external_system WHERE id = @id AND paused;

@@ -229,6 +229,22 @@ func (q *Queries) LeasePoll(ctx context.Context, arg LeasePollParams) (LeasePoll
 	return i, err
 }
 
+const leavePoll = `-- name: LeavePoll :exec
+UPDATE poll SET cursor = $1, lease_until = '-infinity' WHERE system_id = $2 AND lease_token = $3
+`
+
+type LeavePollParams struct {
+	Cursor     string
+	SystemID   int64
+	LeaseToken int64
+}
+
+// Gives a poll back that was cut off, where it stands.
+func (q *Queries) LeavePoll(ctx context.Context, arg LeavePollParams) error {
+	_, err := q.db.Exec(ctx, leavePoll, arg.Cursor, arg.SystemID, arg.LeaseToken)
+	return err
+}
+
 const lockContent = `-- name: LockContent :exec
 SELECT pg_advisory_xact_lock($1::integer, $2::integer)
 `

@@ -30,6 +30,8 @@ type Querier interface {
 	// read answers all of it.
 	LeaseInbox(ctx context.Context, arg LeaseInboxParams) ([]LeaseInboxRow, error)
 	LeasePoll(ctx context.Context, arg LeasePollParams) (LeasePollRow, error)
+	// Gives a poll back that was cut off, where it stands.
+	LeavePoll(ctx context.Context, arg LeavePollParams) error
 	// Calls with the same content wait for one another, so that the second finds the first.
 	LockContent(ctx context.Context, arg LockContentParams) error
 	LockRow(ctx context.Context, arg LockRowParams) (LockRowRow, error)

@@ -12,93 +12,67 @@ import (
 	"github.com/google/uuid"
 )
 
-const beginHeads = `-- name: BeginHeads :many
+const beginRuns = `-- name: BeginRuns :many
 WITH leased AS (
   SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id
-), head AS (
-  SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.error_kind, d.error, d.trace, d.created_at, d.settled_at, d.mapping, lane.lease_token, lane.sending_version AS sending_before, lane.sending_since AS sending_before_since
+), run AS (
+  SELECT lane.organisation_id, lane.link_id, head.version,
+    CASE WHEN head.state = 'PENDING' AND head.kind <> 'CREATE' THEN (
+      SELECT max(ahead.version) FROM (
+        SELECT d.version FROM delivery d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > lane.done_version
+        ORDER BY d.version LIMIT $3) AS ahead)
+    ELSE head.version END AS upto
   FROM leased JOIN lane ON lane.organisation_id = leased.organisation_id AND lane.link_id = leased.link_id
   CROSS JOIN LATERAL (
-    SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at, delivery.mapping FROM delivery
-    WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version
-    ORDER BY delivery.version LIMIT 1) d
-  WHERE d.state <> 'DEAD'
+    SELECT d.version, d.state, d.kind FROM delivery d
+    WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > lane.done_version
+    ORDER BY d.version LIMIT 1) AS head
+  WHERE head.state <> 'DEAD'
 ), begun AS (
-  UPDATE lane SET sending_version = head.version,
-    sending_since = CASE WHEN lane.sending_version = head.version AND head.state = 'UNKNOWN' THEN lane.sending_since ELSE clock_timestamp() END
-  FROM head WHERE lane.organisation_id = head.organisation_id AND lane.link_id = head.link_id
-  RETURNING lane.link_id, lane.sending_since
+  UPDATE lane SET sending_version = run.upto, sending_since = clock_timestamp(), sending_mark = NULL
+  FROM run WHERE lane.organisation_id = run.organisation_id AND lane.link_id = run.link_id
+  RETURNING lane.organisation_id, lane.link_id, lane.lease_token, lane.sending_since, run.version, run.upto
 )
-SELECT head.organisation_id, head.id, head.link_id, head.incident_id, head.version, head.kind, head.payload, head.comment_id,
-       head.attempts, head.journal_mark, begun.sending_since,
-       extract(epoch FROM clock_timestamp() - begun.sending_since)::float8 AS sent_ago, head.trace, head.created_at, head.lease_token,
-       (CASE WHEN head.state = 'PENDING' AND head.sending_before = head.version THEN 'SENDING' ELSE head.state END)::text AS found,
-       external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version,
-       coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author, coalesce(comment.visibility, '') AS comment_visibility
-FROM head JOIN begun ON begun.link_id = head.link_id
-JOIN external_link ON external_link.organisation_id = head.organisation_id AND external_link.id = head.link_id
-JOIN incident ON incident.organisation_id = head.organisation_id AND incident.id = head.incident_id
-LEFT JOIN comment ON comment.organisation_id = head.organisation_id AND comment.id = head.comment_id
+SELECT begun.organisation_id, begun.link_id, begun.lease_token, begun.sending_since, begun.version, begun.upto::bigint AS upto, external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version
+FROM begun JOIN external_link ON external_link.organisation_id = begun.organisation_id AND external_link.id = begun.link_id
+JOIN incident ON incident.organisation_id = begun.organisation_id AND incident.id = external_link.incident_id
 `
 
-type BeginHeadsParams struct {
+type BeginRunsParams struct {
 	Organisations []int64
 	Links         []uuid.UUID
+	Most          int32
 }
 
-type BeginHeadsRow struct {
-	OrganisationID    int64
-	ID                uuid.UUID
-	LinkID            uuid.UUID
-	IncidentID        uuid.UUID
-	Version           int64
-	Kind              string
-	Payload           []byte
-	CommentID         uuid.NullUUID
-	Attempts          int32
-	JournalMark       string
-	SendingSince      *time.Time
-	SentAgo           float64
-	Trace             string
-	CreatedAt         time.Time
-	LeaseToken        int64
-	Found             string
-	ExternalLink      ExternalLink
-	Incident          Incident
-	CommentBody       string
-	CommentAuthor     string
-	CommentVisibility string
+type BeginRunsRow struct {
+	OrganisationID int64
+	LinkID         uuid.UUID
+	LeaseToken     int64
+	SendingSince   *time.Time
+	Version        int64
+	Upto           int64
+	ExternalLink   ExternalLink
+	Incident       Incident
 }
 
-// The head of each leased lane, written down as being sent before anybody sends it. A head whose answer was lost keeps the
-// time of that. One that was being sent when its worker died may have been sent until now, for a worker can stand still
-// between its claim and its call. All by the database's clock, because one hub looks and another has sent.
-func (q *Queries) BeginHeads(ctx context.Context, arg BeginHeadsParams) ([]BeginHeadsRow, error) {
-	rows, err := q.db.Query(ctx, beginHeads, arg.Organisations, arg.Links)
+// The next deliveries of each leased lane, written down as being sent before anybody sends them: several that wait, one whose
+// outcome is unknown, or the one that opens the ticket.
+func (q *Queries) BeginRuns(ctx context.Context, arg BeginRunsParams) ([]BeginRunsRow, error) {
+	rows, err := q.db.Query(ctx, beginRuns, arg.Organisations, arg.Links, arg.Most)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []BeginHeadsRow
+	var items []BeginRunsRow
 	for rows.Next() {
-		var i BeginHeadsRow
+		var i BeginRunsRow
 		if err := rows.Scan(
 			&i.OrganisationID,
-			&i.ID,
 			&i.LinkID,
-			&i.IncidentID,
-			&i.Version,
-			&i.Kind,
-			&i.Payload,
-			&i.CommentID,
-			&i.Attempts,
-			&i.JournalMark,
-			&i.SendingSince,
-			&i.SentAgo,
-			&i.Trace,
-			&i.CreatedAt,
 			&i.LeaseToken,
-			&i.Found,
+			&i.SendingSince,
+			&i.Version,
+			&i.Upto,
 			&i.ExternalLink.OrganisationID,
 			&i.ExternalLink.ID,
 			&i.ExternalLink.IncidentID,
@@ -145,9 +119,6 @@ func (q *Queries) BeginHeads(ctx context.Context, arg BeginHeadsParams) ([]Begin
 			&i.Incident.ClosedAt,
 			&i.Incident.Confidential,
 			&i.Incident.ArchivedVersion,
-			&i.CommentBody,
-			&i.CommentAuthor,
-			&i.CommentVisibility,
 		); err != nil {
 			return nil, err
 		}
@@ -340,7 +311,7 @@ WITH due AS (
 )
 UPDATE lane SET lease_until = clock_timestamp() + make_interval(secs => $1::float8), lease_token = nextval('lease_token')
 FROM due WHERE lane.organisation_id = due.organisation_id AND lane.link_id = due.link_id
-RETURNING lane.organisation_id, lane.link_id, lane.lease_token
+RETURNING lane.organisation_id, lane.link_id, lane.lease_token, (lane.sending_version IS NOT NULL)::boolean AS broken
 `
 
 type LeaseLanesParams struct {
@@ -354,10 +325,11 @@ type LeaseLanesRow struct {
 	OrganisationID int64
 	LinkID         uuid.UUID
 	LeaseToken     int64
+	Broken         bool
 }
 
 // Takes the longest due free lanes of a system that is not paused. The lease is by the database's clock; its token
-// fences every later write under it. A lane that is being sent already comes back with what its last holder left.
+// fences every later write under it. broken: its last holder died while deliveries were under way.
 func (q *Queries) LeaseLanes(ctx context.Context, arg LeaseLanesParams) ([]LeaseLanesRow, error) {
 	rows, err := q.db.Query(ctx, leaseLanes,
 		arg.LeaseSeconds,
@@ -372,7 +344,12 @@ func (q *Queries) LeaseLanes(ctx context.Context, arg LeaseLanesParams) ([]Lease
 	var items []LeaseLanesRow
 	for rows.Next() {
 		var i LeaseLanesRow
-		if err := rows.Scan(&i.OrganisationID, &i.LinkID, &i.LeaseToken); err != nil {
+		if err := rows.Scan(
+			&i.OrganisationID,
+			&i.LinkID,
+			&i.LeaseToken,
+			&i.Broken,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -506,26 +483,26 @@ func (q *Queries) LockLanes(ctx context.Context, arg LockLanesParams) ([]uuid.UU
 }
 
 const noteMarks = `-- name: NoteMarks :many
-UPDATE delivery SET journal_mark = '=' || noted.mark
-FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS id, unnest($3::text[]) AS mark, unnest($4::bigint[]) AS token) AS noted
-WHERE delivery.organisation_id = noted.organisation_id AND delivery.id = noted.id
-  AND EXISTS (SELECT FROM lane WHERE lane.organisation_id = delivery.organisation_id AND lane.link_id = delivery.link_id AND lane.lease_token = noted.token)
-RETURNING delivery.id
+UPDATE lane SET sending_mark = '=' || noted.mark
+FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id, unnest($3::text[]) AS mark, unnest($4::bigint[]) AS token) AS noted
+WHERE lane.organisation_id = noted.organisation_id AND lane.link_id = noted.link_id AND lane.lease_token = noted.token
+RETURNING lane.lease_token
 `
 
 type NoteMarksParams struct {
 	Organisations []int64
-	Ids           []uuid.UUID
+	Links         []uuid.UUID
 	Marks         []string
 	Tokens        []int64
 }
 
-// Written before comments are sent. Fenced: a delivery whose lane was taken over is missing from the answer. The "="
-// tells a mark that lies before the first entry from no mark.
-func (q *Queries) NoteMarks(ctx context.Context, arg NoteMarksParams) ([]uuid.UUID, error) {
+// Written before comments are sent, and for all that were begun along with them: a mark before the first is a mark before the
+// others. Fenced: a lane that was taken over is missing from the answer. The "=" tells a mark that lies before the first
+// entry from no mark.
+func (q *Queries) NoteMarks(ctx context.Context, arg NoteMarksParams) ([]int64, error) {
 	rows, err := q.db.Query(ctx, noteMarks,
 		arg.Organisations,
-		arg.Ids,
+		arg.Links,
 		arg.Marks,
 		arg.Tokens,
 	)
@@ -533,13 +510,13 @@ func (q *Queries) NoteMarks(ctx context.Context, arg NoteMarksParams) ([]uuid.UU
 		return nil, err
 	}
 	defer rows.Close()
-	var items []uuid.UUID
+	var items []int64
 	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
+		var lease_token int64
+		if err := rows.Scan(&lease_token); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, lease_token)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -548,7 +525,7 @@ func (q *Queries) NoteMarks(ctx context.Context, arg NoteMarksParams) ([]uuid.UU
 }
 
 const openDeliveries = `-- name: OpenDeliveries :many
-SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at, delivery.mapping, lane.sending_version, coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author,
+SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at, delivery.mapping, lane.sending_version, lane.sending_mark, coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author,
        coalesce(comment.visibility, '') AS comment_visibility
 FROM lane JOIN delivery ON delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version
 LEFT JOIN comment ON comment.organisation_id = delivery.organisation_id AND comment.id = delivery.comment_id
@@ -564,6 +541,7 @@ type OpenDeliveriesParams struct {
 type OpenDeliveriesRow struct {
 	Delivery          Delivery
 	SendingVersion    *int64
+	SendingMark       *string
 	CommentBody       string
 	CommentAuthor     string
 	CommentVisibility string
@@ -591,6 +569,7 @@ func (q *Queries) OpenDeliveries(ctx context.Context, arg OpenDeliveriesParams) 
 			&i.Delivery.State,
 			&i.Delivery.Attempts,
 			&i.Delivery.JournalMark,
+			&i.Delivery.SentAt,
 			&i.Delivery.ErrorKind,
 			&i.Delivery.Error,
 			&i.Delivery.Trace,
@@ -598,6 +577,7 @@ func (q *Queries) OpenDeliveries(ctx context.Context, arg OpenDeliveriesParams) 
 			&i.Delivery.SettledAt,
 			&i.Delivery.Mapping,
 			&i.SendingVersion,
+			&i.SendingMark,
 			&i.CommentBody,
 			&i.CommentAuthor,
 			&i.CommentVisibility,
@@ -705,11 +685,110 @@ func (q *Queries) RenewLanes(ctx context.Context, arg RenewLanesParams) ([]int64
 	return items, nil
 }
 
+const runDeliveries = `-- name: RunDeliveries :many
+SELECT d.organisation_id, d.id, d.link_id, d.incident_id, d.version, d.kind, d.payload, d.comment_id, d.state, d.attempts, d.journal_mark, d.sent_at, d.trace, d.created_at,
+       coalesce(extract(epoch FROM clock_timestamp() - d.sent_at), 0)::float8 AS sent_ago,
+       (CASE WHEN d.version = run.version AND d.kind = 'UPDATE' AND (d.state = 'UNKNOWN' OR d.attempts > 0) THEN ARRAY(
+         SELECT DISTINCT jsonb_object_keys(later.payload) FROM (
+           SELECT l.payload, l.state, l.kind FROM delivery l WHERE l.organisation_id = d.organisation_id AND l.link_id = d.link_id AND l.version > d.version
+           ORDER BY l.version LIMIT $1) AS later
+         WHERE later.state = 'UNKNOWN' AND later.kind = 'UPDATE')
+       END)::text[] AS overtaken,
+       coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author, coalesce(comment.visibility, '') AS comment_visibility
+FROM (SELECT unnest($2::bigint[]) AS organisation_id, unnest($3::uuid[]) AS link_id, unnest($4::bigint[]) AS version, unnest($5::bigint[]) AS upto) AS run
+JOIN delivery d ON d.organisation_id = run.organisation_id AND d.link_id = run.link_id AND d.version BETWEEN run.version AND run.upto
+LEFT JOIN comment ON comment.organisation_id = d.organisation_id AND comment.id = d.comment_id
+ORDER BY d.link_id, d.version
+`
+
+type RunDeliveriesParams struct {
+	Most          int32
+	Organisations []int64
+	Links         []uuid.UUID
+	Versions      []int64
+	Uptos         []int64
+}
+
+type RunDeliveriesRow struct {
+	OrganisationID    int64
+	ID                uuid.UUID
+	LinkID            uuid.UUID
+	IncidentID        uuid.UUID
+	Version           int64
+	Kind              string
+	Payload           []byte
+	CommentID         uuid.NullUUID
+	State             string
+	Attempts          int32
+	JournalMark       string
+	SentAt            *time.Time
+	Trace             string
+	CreatedAt         time.Time
+	SentAgo           float64
+	Overtaken         []string
+	CommentBody       string
+	CommentAuthor     string
+	CommentVisibility string
+}
+
+// What was begun, in order. For an update that was tried before, overtaken names the fields that later updates have as well which
+// may have been sent: to send its older value again would undo what may have arrived since.
+func (q *Queries) RunDeliveries(ctx context.Context, arg RunDeliveriesParams) ([]RunDeliveriesRow, error) {
+	rows, err := q.db.Query(ctx, runDeliveries,
+		arg.Most,
+		arg.Organisations,
+		arg.Links,
+		arg.Versions,
+		arg.Uptos,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RunDeliveriesRow
+	for rows.Next() {
+		var i RunDeliveriesRow
+		if err := rows.Scan(
+			&i.OrganisationID,
+			&i.ID,
+			&i.LinkID,
+			&i.IncidentID,
+			&i.Version,
+			&i.Kind,
+			&i.Payload,
+			&i.CommentID,
+			&i.State,
+			&i.Attempts,
+			&i.JournalMark,
+			&i.SentAt,
+			&i.Trace,
+			&i.CreatedAt,
+			&i.SentAgo,
+			&i.Overtaken,
+			&i.CommentBody,
+			&i.CommentAuthor,
+			&i.CommentVisibility,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const settleDeliveries = `-- name: SettleDeliveries :exec
 UPDATE delivery SET state = s.state, attempts = delivery.attempts + 1, error_kind = s.error_kind, error = s.error, mapping = s.mapping,
+  sent_at = CASE WHEN s.state = 'UNKNOWN' THEN CASE WHEN s.lost OR delivery.sent_at IS NULL THEN clock_timestamp() ELSE delivery.sent_at END END,
+  journal_mark = CASE WHEN s.state = 'UNKNOWN' THEN coalesce(
+      (SELECT lane.sending_mark FROM lane WHERE lane.organisation_id = delivery.organisation_id AND lane.link_id = delivery.link_id), delivery.journal_mark)
+    ELSE delivery.journal_mark END,
   settled_at = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN $1::timestamptz END
 FROM (SELECT unnest($2::bigint[]) AS organisation_id, unnest($3::uuid[]) AS id, unnest($4::text[]) AS state,
-             unnest($5::text[]) AS error_kind, unnest($6::text[]) AS error, unnest($7::text[]) AS mapping) AS s
+             unnest($5::text[]) AS error_kind, unnest($6::text[]) AS error, unnest($7::text[]) AS mapping,
+             unnest($8::boolean[]) AS lost) AS s
 WHERE delivery.organisation_id = s.organisation_id AND delivery.id = s.id
 `
 
@@ -721,8 +800,10 @@ type SettleDeliveriesParams struct {
 	ErrorKinds    []string
 	Errors        []string
 	Mappings      []string
+	Losts         []bool
 }
 
+// It comes before SettleLanes, which forgets the lane's mark. What is unknown was sent until now if its answer was lost only now.
 func (q *Queries) SettleDeliveries(ctx context.Context, arg SettleDeliveriesParams) error {
 	_, err := q.db.Exec(ctx, settleDeliveries,
 		arg.At,
@@ -732,40 +813,38 @@ func (q *Queries) SettleDeliveries(ctx context.Context, arg SettleDeliveriesPara
 		arg.ErrorKinds,
 		arg.Errors,
 		arg.Mappings,
+		arg.Losts,
 	)
 	return err
 }
 
 const settleLanes = `-- name: SettleLanes :many
 WITH s AS (
-  SELECT settled.organisation_id, settled.link_id, settled.state, settled.version, settled.due_at, settled.lost, settled.keep, settled.system_id, next.version AS next_version, next.version IS NOT NULL AND settled.keep AND next.state = 'PENDING'
+  SELECT settled.organisation_id, settled.link_id, settled.state, settled.done, settled.version, settled.due_at, settled.keep, settled.system_id, settled.state IN ('DELIVERED', 'SKIPPED') AS over, next.version AS next_version, next.upto,
+         next.version IS NOT NULL AND settled.keep AND next.state = 'PENDING'
          AND NOT EXISTS (SELECT FROM external_system WHERE external_system.id = settled.system_id AND external_system.paused) AS goes_on
   FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id, unnest($3::text[]) AS state,
-               unnest($4::bigint[]) AS version, unnest($5::timestamptz[]) AS due_at, unnest($6::boolean[]) AS lost,
+               unnest($4::bigint[]) AS done, unnest($5::bigint[]) AS version, unnest($6::timestamptz[]) AS due_at,
                unnest($7::boolean[]) AS keep, unnest($8::bigint[]) AS system_id) AS settled
   LEFT JOIN LATERAL (
-    SELECT d.version, d.state FROM delivery d
-    WHERE d.organisation_id = settled.organisation_id AND d.link_id = settled.link_id AND d.version > settled.version
-    ORDER BY d.version LIMIT 1) AS next ON settled.state IN ('DELIVERED', 'SKIPPED')
+    SELECT min(ahead.version) AS version, max(ahead.version) AS upto, (array_agg(ahead.state ORDER BY ahead.version))[1] AS state FROM (
+      SELECT d.version, d.state FROM delivery d
+      WHERE d.organisation_id = settled.organisation_id AND d.link_id = settled.link_id AND d.version > settled.version
+      ORDER BY d.version LIMIT CASE WHEN settled.keep THEN $9::integer ELSE 1 END) AS ahead
+    ) AS next ON settled.state IN ('DELIVERED', 'SKIPPED')
 ), given AS (
   UPDATE lane SET
-    lease_until = CASE WHEN s.goes_on THEN clock_timestamp() + make_interval(secs => $9::float8) ELSE '-infinity' END,
+    lease_until = CASE WHEN s.goes_on THEN clock_timestamp() + make_interval(secs => $10::float8) ELSE '-infinity' END,
     held = s.state = 'DEAD', trouble = CASE WHEN s.state IN ('DEAD', 'UNKNOWN') THEN s.state ELSE '' END,
-    done_version = CASE WHEN s.state IN ('DELIVERED', 'SKIPPED') THEN s.version ELSE lane.done_version END,
-    sending_version = CASE WHEN s.state = 'UNKNOWN' THEN lane.sending_version WHEN s.goes_on THEN s.next_version END,
-    sending_since = CASE WHEN s.state = 'UNKNOWN' AND NOT s.lost THEN lane.sending_since WHEN s.state = 'UNKNOWN' OR s.goes_on THEN clock_timestamp() END,
-    due_at = CASE WHEN s.state = 'DEAD' OR s.state IN ('DELIVERED', 'SKIPPED') AND s.next_version IS NULL THEN NULL ELSE s.due_at END
+    done_version = greatest(lane.done_version, s.done, CASE WHEN s.over THEN s.version END),
+    sending_version = CASE WHEN s.goes_on THEN s.upto END, sending_since = CASE WHEN s.goes_on THEN clock_timestamp() END, sending_mark = NULL,
+    due_at = CASE WHEN s.state = 'DEAD' OR s.over AND s.next_version IS NULL THEN NULL ELSE s.due_at END
   FROM s WHERE lane.organisation_id = s.organisation_id AND lane.link_id = s.link_id
-  RETURNING lane.organisation_id, lane.link_id, lane.lease_token, lane.sending_version, lane.sending_since, s.goes_on
+  RETURNING lane.organisation_id, lane.link_id, lane.lease_token, lane.sending_since, s.next_version, s.upto, s.goes_on
 )
-SELECT head.organisation_id, head.id, head.link_id, head.incident_id, head.version, head.kind, head.payload, head.comment_id,
-       head.attempts, head.journal_mark, given.sending_since, 0::float8 AS sent_ago, head.trace, head.created_at, given.lease_token, head.state AS found,
-       external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version,
-       coalesce(comment.body, '') AS comment_body, coalesce(comment.author, '') AS comment_author, coalesce(comment.visibility, '') AS comment_visibility
-FROM given JOIN delivery head ON head.organisation_id = given.organisation_id AND head.link_id = given.link_id AND head.version = given.sending_version
-JOIN external_link ON external_link.organisation_id = head.organisation_id AND external_link.id = head.link_id
-JOIN incident ON incident.organisation_id = head.organisation_id AND incident.id = head.incident_id
-LEFT JOIN comment ON comment.organisation_id = head.organisation_id AND comment.id = head.comment_id
+SELECT given.organisation_id, given.link_id, given.lease_token, given.sending_since, given.next_version::bigint AS version, given.upto::bigint AS upto, external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, incident.organisation_id, incident.id, incident.number, incident.version, incident.title, incident.description, incident.state, incident.hold_reason, incident.deferred_to, incident.priority, incident.impact, incident.urgency, incident.category, incident.service, incident.team, incident.assignee, incident.resolution, incident.reference, incident.source, incident.contact_name, incident.contact_phone, incident.contact_email, incident.reported_by, incident.opened_at, incident.updated_at, incident.resolved_at, incident.closed_at, incident.confidential, incident.archived_version
+FROM given JOIN external_link ON external_link.organisation_id = given.organisation_id AND external_link.id = given.link_id
+JOIN incident ON incident.organisation_id = given.organisation_id AND incident.id = external_link.incident_id
 WHERE given.goes_on
 `
 
@@ -773,53 +852,41 @@ type SettleLanesParams struct {
 	Organisations []int64
 	Links         []uuid.UUID
 	States        []string
+	Dones         []int64
 	Versions      []int64
 	DueAts        []time.Time
-	Losts         []bool
 	Keeps         []bool
 	Systems       []int64
+	Most          int32
 	LeaseSeconds  float64
 }
 
 type SettleLanesRow struct {
-	OrganisationID    int64
-	ID                uuid.UUID
-	LinkID            uuid.UUID
-	IncidentID        uuid.UUID
-	Version           int64
-	Kind              string
-	Payload           []byte
-	CommentID         uuid.NullUUID
-	Attempts          int32
-	JournalMark       string
-	SendingSince      *time.Time
-	SentAgo           float64
-	Trace             string
-	CreatedAt         time.Time
-	LeaseToken        int64
-	Found             string
-	ExternalLink      ExternalLink
-	Incident          Incident
-	CommentBody       string
-	CommentAuthor     string
-	CommentVisibility string
+	OrganisationID int64
+	LinkID         uuid.UUID
+	LeaseToken     int64
+	SendingSince   *time.Time
+	Version        int64
+	Upto           int64
+	ExternalLink   ExternalLink
+	Incident       Incident
 }
 
-// Gives lanes back after their heads were settled. It runs under the lanes' locks with a fresh snapshot, so a delivery
-// that was committed before the lock was granted is seen here, and a later one wakes the lane itself. A head that is over
-// moves done_version past it; one whose outcome is unknown stays written down as being sent, until now if its answer was
-// lost only now. A lane that is kept and has a further delivery goes on under the same lease: that one is written down as
-// being sent and comes back, as from BeginHeads.
+// Gives lanes back after deliveries were settled, done up to one version and the next one, version, in a state. It runs under the
+// lanes' locks with a fresh snapshot, so a delivery that was committed before the lock was granted is seen here, and a later one
+// wakes the lane itself. What was begun and not sent waits again. A lane that is kept and has further deliveries goes on under
+// the same lease: they are written down as being sent and come back, as from BeginRuns.
 func (q *Queries) SettleLanes(ctx context.Context, arg SettleLanesParams) ([]SettleLanesRow, error) {
 	rows, err := q.db.Query(ctx, settleLanes,
 		arg.Organisations,
 		arg.Links,
 		arg.States,
+		arg.Dones,
 		arg.Versions,
 		arg.DueAts,
-		arg.Losts,
 		arg.Keeps,
 		arg.Systems,
+		arg.Most,
 		arg.LeaseSeconds,
 	)
 	if err != nil {
@@ -831,21 +898,11 @@ func (q *Queries) SettleLanes(ctx context.Context, arg SettleLanesParams) ([]Set
 		var i SettleLanesRow
 		if err := rows.Scan(
 			&i.OrganisationID,
-			&i.ID,
 			&i.LinkID,
-			&i.IncidentID,
-			&i.Version,
-			&i.Kind,
-			&i.Payload,
-			&i.CommentID,
-			&i.Attempts,
-			&i.JournalMark,
-			&i.SendingSince,
-			&i.SentAgo,
-			&i.Trace,
-			&i.CreatedAt,
 			&i.LeaseToken,
-			&i.Found,
+			&i.SendingSince,
+			&i.Version,
+			&i.Upto,
 			&i.ExternalLink.OrganisationID,
 			&i.ExternalLink.ID,
 			&i.ExternalLink.IncidentID,
@@ -892,9 +949,6 @@ func (q *Queries) SettleLanes(ctx context.Context, arg SettleLanesParams) ([]Set
 			&i.Incident.ClosedAt,
 			&i.Incident.Confidential,
 			&i.Incident.ArchivedVersion,
-			&i.CommentBody,
-			&i.CommentAuthor,
-			&i.CommentVisibility,
 		); err != nil {
 			return nil, err
 		}
@@ -965,5 +1019,25 @@ type WithdrawFieldsParams struct {
 
 func (q *Queries) WithdrawFields(ctx context.Context, arg WithdrawFieldsParams) error {
 	_, err := q.db.Exec(ctx, withdrawFields, arg.Fields, arg.OrganisationID, arg.LinkID)
+	return err
+}
+
+const writeOff = `-- name: WriteOff :exec
+UPDATE delivery SET state = 'UNKNOWN', sent_at = clock_timestamp(), journal_mark = coalesce(lane.sending_mark, delivery.journal_mark)
+FROM lane JOIN (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS link_id) AS leased
+  ON lane.organisation_id = leased.organisation_id AND lane.link_id = leased.link_id
+WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.state = 'PENDING'
+  AND delivery.version > lane.done_version AND delivery.version <= lane.sending_version
+`
+
+type WriteOffParams struct {
+	Organisations []int64
+	Links         []uuid.UUID
+}
+
+// What was under way when a lane's holder died may have been sent until now, for a worker can stand still between its claim
+// and its call. By the database's clock, because one hub looks and another has sent.
+func (q *Queries) WriteOff(ctx context.Context, arg WriteOffParams) error {
+	_, err := q.db.Exec(ctx, writeOff, arg.Organisations, arg.Links)
 	return err
 }

@@ -11,6 +11,16 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+type BulkDecision struct {
+	OrganisationID int64
+	Subject        string
+	Key            string
+	InputDigest    []byte
+	Deliveries     []uuid.UUID
+	More           bool
+	At             time.Time
+}
+
 type Comment struct {
 	OrganisationID int64
 	ID             uuid.UUID
@@ -59,6 +69,7 @@ type Delivery struct {
 	State          string
 	Attempts       int32
 	JournalMark    string
+	SentAt         *time.Time
 	ErrorKind      string
 	Error          string
 	Trace          string
@@ -275,6 +286,7 @@ type Lane struct {
 	Trouble        string
 	SendingVersion *int64
 	SendingSince   *time.Time
+	SendingMark    *string
 }
 
 type LedgerArchive struct {

@@ -171,7 +171,7 @@ func (q *Queries) ConflictsWaiting(ctx context.Context) ([]ConflictsWaitingRow, 
 const deadLetters = `-- name: DeadLetters :many
 SELECT d.id FROM lane
 CROSS JOIN LATERAL (
-  SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at, delivery.mapping FROM delivery WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version
+  SELECT delivery.organisation_id, delivery.id, delivery.link_id, delivery.incident_id, delivery.version, delivery.kind, delivery.payload, delivery.comment_id, delivery.state, delivery.attempts, delivery.journal_mark, delivery.sent_at, delivery.error_kind, delivery.error, delivery.trace, delivery.created_at, delivery.settled_at, delivery.mapping FROM delivery WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.version > lane.done_version
   ORDER BY delivery.version LIMIT 1) AS d
 JOIN external_system ON external_system.id = lane.system_id
 WHERE lane.trouble = 'DEAD' AND d.state = 'DEAD' AND lane.organisation_id = ANY ($1::bigint[])
@@ -230,6 +230,31 @@ type EditDeliveryParams struct {
 func (q *Queries) EditDelivery(ctx context.Context, arg EditDeliveryParams) error {
 	_, err := q.db.Exec(ctx, editDelivery, arg.Payload, arg.OrganisationID, arg.ID)
 	return err
+}
+
+const findBulk = `-- name: FindBulk :one
+SELECT organisation_id, subject, key, input_digest, deliveries, more, at FROM bulk_decision WHERE organisation_id = ANY ($1::bigint[]) AND subject = $2 AND key = $3 ORDER BY organisation_id LIMIT 1
+`
+
+type FindBulkParams struct {
+	Organisations []int64
+	Subject       string
+	Key           string
+}
+
+func (q *Queries) FindBulk(ctx context.Context, arg FindBulkParams) (BulkDecision, error) {
+	row := q.db.QueryRow(ctx, findBulk, arg.Organisations, arg.Subject, arg.Key)
+	var i BulkDecision
+	err := row.Scan(
+		&i.OrganisationID,
+		&i.Subject,
+		&i.Key,
+		&i.InputDigest,
+		&i.Deliveries,
+		&i.More,
+		&i.At,
+	)
+	return i, err
 }
 
 const headsOf = `-- name: HeadsOf :many
@@ -596,6 +621,35 @@ func (q *Queries) InboxWaiting(ctx context.Context, most int32) ([]InboxWaitingR
 		return nil, err
 	}
 	return items, nil
+}
+
+const insertBulk = `-- name: InsertBulk :exec
+INSERT INTO bulk_decision (organisation_id, subject, key, input_digest, deliveries, more, at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+`
+
+type InsertBulkParams struct {
+	OrganisationID int64
+	Subject        string
+	Key            string
+	InputDigest    []byte
+	Deliveries     []uuid.UUID
+	More           bool
+	At             time.Time
+}
+
+// Two calls with one key at once: the second waits here for the first and then fails on the primary key.
+func (q *Queries) InsertBulk(ctx context.Context, arg InsertBulkParams) error {
+	_, err := q.db.Exec(ctx, insertBulk,
+		arg.OrganisationID,
+		arg.Subject,
+		arg.Key,
+		arg.InputDigest,
+		arg.Deliveries,
+		arg.More,
+		arg.At,
+	)
+	return err
 }
 
 const lanesOf = `-- name: LanesOf :many

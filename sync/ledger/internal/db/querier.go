@@ -14,10 +14,9 @@ import (
 type Querier interface {
 	// The archive's partitions by month.
 	ArchiveMonths(ctx context.Context) ([]string, error)
-	// The head of each leased lane, written down as being sent before anybody sends it. A head whose answer was lost keeps the
-	// time of that. One that was being sent when its worker died may have been sent until now, for a worker can stand still
-	// between its claim and its call. All by the database's clock, because one hub looks and another has sent.
-	BeginHeads(ctx context.Context, arg BeginHeadsParams) ([]BeginHeadsRow, error)
+	// The next deliveries of each leased lane, written down as being sent before anybody sends them: several that wait, one whose
+	// outcome is unknown, or the one that opens the ticket.
+	BeginRuns(ctx context.Context, arg BeginRunsParams) ([]BeginRunsRow, error)
 	// For each entry that a vendor's news made, what brought the news: the latest row of the inbox about its link in the same
 	// trace that came before it.
 	CallsOf(ctx context.Context, arg CallsOfParams) ([]CallsOfRow, error)
@@ -56,6 +55,7 @@ type Querier interface {
 	DuplicateTold(ctx context.Context, arg DuplicateToldParams) (bool, error)
 	// Changes what a dead letter says. It stays the dead head of its lane until it is retried or skipped.
 	EditDelivery(ctx context.Context, arg EditDeliveryParams) error
+	// Entries by incident and version, those that were put away as well.
 	EntriesByKey(ctx context.Context, arg EntriesByKeyParams) ([]LedgerEntry, error)
 	// A page of the whole ledger.
 	EntriesNewest(ctx context.Context, arg EntriesNewestParams) ([]LedgerEntry, error)
@@ -63,6 +63,7 @@ type Querier interface {
 	EntriesOldest(ctx context.Context, arg EntriesOldestParams) ([]LedgerEntry, error)
 	// When a field was last set in the hub, by whomever: one row, or none when that entry has been put away.
 	FieldSetAt(ctx context.Context, arg FieldSetAtParams) ([]time.Time, error)
+	FindBulk(ctx context.Context, arg FindBulkParams) (BulkDecision, error)
 	FindComment(ctx context.Context, arg FindCommentParams) (Comment, error)
 	// Rows that the viewer may not see are simply not found.
 	FindConflict(ctx context.Context, arg FindConflictParams) (Conflict, error)
@@ -78,9 +79,10 @@ type Querier interface {
 	FollowedLinks(ctx context.Context, arg FollowedLinksParams) ([]ExternalLink, error)
 	// The next delivery of each of some links.
 	HeadsOf(ctx context.Context, arg HeadsOfParams) ([]DeliveryNow, error)
-	// The newest entries of each of many incidents, in one statement.
+	// The newest entries of each of many incidents, in one statement. Entries that were put away have the lowest versions: the
+	// archive is asked about incidents that have any, for pages that reach down to them.
 	HistoryNewest(ctx context.Context, arg HistoryNewestParams) ([]LedgerEntry, error)
-	// The oldest entries of each of many incidents, in one statement.
+	// The oldest entries of each of many incidents, in one statement; see HistoryNewest.
 	HistoryOldest(ctx context.Context, arg HistoryOldestParams) ([]LedgerEntry, error)
 	InboxByID(ctx context.Context, ids []uuid.UUID) ([]InboxByIDRow, error)
 	// A page of what came in.
@@ -103,6 +105,8 @@ type Querier interface {
 	// Closed incidents that nobody has touched since @before, whose entries nobody can come back to by a cursor and whose
 	// vendors have heard everything.
 	IncidentsToArchive(ctx context.Context, arg IncidentsToArchiveParams) ([]IncidentsToArchiveRow, error)
+	// Two calls with one key at once: the second waits here for the first and then fails on the primary key.
+	InsertBulk(ctx context.Context, arg InsertBulkParams) error
 	InsertConflict(ctx context.Context, arg InsertConflictParams) error
 	// Two calls with one key at once: the second waits here for the first and then fails on the primary key.
 	InsertKey(ctx context.Context, arg InsertKeyParams) error
@@ -114,7 +118,7 @@ type Querier interface {
 	// The newest finished comparison of each system with its vendor.
 	LastReconciliations(ctx context.Context) ([]Reconciliation, error)
 	// Takes the longest due free lanes of a system that is not paused. The lease is by the database's clock; its token
-	// fences every later write under it. A lane that is being sent already comes back with what its last holder left.
+	// fences every later write under it. broken: its last holder died while deliveries were under way.
 	LeaseLanes(ctx context.Context, arg LeaseLanesParams) ([]LeaseLanesRow, error)
 	// Takes one lane if nobody else is exchanging on it, whether or not anything is due.
 	LeaseLink(ctx context.Context, arg LeaseLinkParams) (int64, error)
@@ -133,7 +137,8 @@ type Querier interface {
 	// What a poll's hints are compared with: only tickets that are linked and have moved are worth a read. One that was gone
 	// and is listed again may have been restored.
 	LinksByTickets(ctx context.Context, arg LinksByTicketsParams) ([]ExternalLink, error)
-	// The links of many incidents, each with how many deliveries wait and the state of the first of them. An incident
+	// The links of many incidents, each with how many deliveries wait, the state of the first of them, and whether there is neither
+	// a ticket nor one on its way. An incident
 	// has one link in each system at most; the limit keeps the planner from reading the table instead of the index.
 	LinksOfIncidents(ctx context.Context, arg LinksOfIncidentsParams) ([]LinksOfIncidentsRow, error)
 	// Followed links of a system with fields that were parked by another version of its mapping, in the order of their
@@ -149,9 +154,10 @@ type Querier interface {
 	LockLanes(ctx context.Context, arg LockLanesParams) ([]uuid.UUID, error)
 	// How often the same field of the same link has been in conflict since.
 	NewerConflicts(ctx context.Context, arg NewerConflictsParams) (int64, error)
-	// Written before comments are sent. Fenced: a delivery whose lane was taken over is missing from the answer. The "="
-	// tells a mark that lies before the first entry from no mark.
-	NoteMarks(ctx context.Context, arg NoteMarksParams) ([]uuid.UUID, error)
+	// Written before comments are sent, and for all that were begun along with them: a mark before the first is a mark before the
+	// others. Fenced: a lane that was taken over is missing from the answer. The "=" tells a mark that lies before the first
+	// entry from no mark.
+	NoteMarks(ctx context.Context, arg NoteMarksParams) ([]int64, error)
 	// The conflicts of one link that wait for a person.
 	OpenConflicts(ctx context.Context, arg OpenConflictsParams) ([]Conflict, error)
 	// What the vendor has yet to hear.
@@ -183,12 +189,15 @@ type Querier interface {
 	RestoreLane(ctx context.Context, arg RestoreLaneParams) (int64, error)
 	// A dead letter goes again, or is over: its lane is free and due.
 	ReviveDelivery(ctx context.Context, arg ReviveDeliveryParams) error
+	// What was begun, in order. For an update that was tried before, overtaken names the fields that later updates have as well which
+	// may have been sent: to send its older value again would undo what may have arrived since.
+	RunDeliveries(ctx context.Context, arg RunDeliveriesParams) ([]RunDeliveriesRow, error)
+	// It comes before SettleLanes, which forgets the lane's mark. What is unknown was sent until now if its answer was lost only now.
 	SettleDeliveries(ctx context.Context, arg SettleDeliveriesParams) error
-	// Gives lanes back after their heads were settled. It runs under the lanes' locks with a fresh snapshot, so a delivery
-	// that was committed before the lock was granted is seen here, and a later one wakes the lane itself. A head that is over
-	// moves done_version past it; one whose outcome is unknown stays written down as being sent, until now if its answer was
-	// lost only now. A lane that is kept and has a further delivery goes on under the same lease: that one is written down as
-	// being sent and comes back, as from BeginHeads.
+	// Gives lanes back after deliveries were settled, done up to one version and the next one, version, in a state. It runs under the
+	// lanes' locks with a fresh snapshot, so a delivery that was committed before the lock was granted is seen here, and a later one
+	// wakes the lane itself. What was begun and not sent waits again. A lane that is kept and has further deliveries goes on under
+	// the same lease: they are written down as being sent and come back, as from BeginRuns.
 	SettleLanes(ctx context.Context, arg SettleLanesParams) ([]SettleLanesRow, error)
 	// Of tickets that carry correlation ids, those that are not the one that the id's link follows, as far as nobody has told of
 	// them yet.
@@ -218,6 +227,9 @@ type Querier interface {
 	// link that must hear of it, never to the one it came from. The lanes' rows are written even when they are due
 	// already: the lock is what keeps a worker that is just settling from overlooking the new delivery.
 	WriteChange(ctx context.Context, arg WriteChangeParams) (WriteChangeRow, error)
+	// What was under way when a lane's holder died may have been sent until now, for a worker can stand still between its claim
+	// and its call. By the database's clock, because one hub looks and another has sent.
+	WriteOff(ctx context.Context, arg WriteOffParams) error
 }
 
 var _ Querier = (*Queries)(nil)

@@ -463,6 +463,10 @@ const entriesByKey = `-- name: EntriesByKey :many
 SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM (SELECT unnest($1::uuid[]) AS incident_id, unnest($2::bigint[]) AS version) AS k
 JOIN incident ON incident.id = k.incident_id
 JOIN ledger_entry ON ledger_entry.organisation_id = incident.organisation_id AND ledger_entry.incident_id = k.incident_id AND ledger_entry.version = k.version
+UNION ALL
+SELECT away.organisation_id, away.incident_id, away.version, away.id, away.kind, away.visibility, away.actor_kind, away.actor, away.link_id, away.comment_id, away.changes, away.detail, away.at, away.trace_id, away.mapping FROM (SELECT unnest($1::uuid[]) AS incident_id, unnest($2::bigint[]) AS version) AS k
+JOIN incident ON incident.id = k.incident_id AND incident.archived_version >= k.version
+CROSS JOIN LATERAL archived_history(incident.organisation_id, incident.id, k.version - 1, k.version + 1, '{}', '{}', '{}', '-infinity', 'infinity', false, 1) AS away
 `
 
 type EntriesByKeyParams struct {
@@ -470,6 +474,7 @@ type EntriesByKeyParams struct {
 	Versions  []int64
 }
 
+// Entries by incident and version, those that were put away as well.
 func (q *Queries) EntriesByKey(ctx context.Context, arg EntriesByKeyParams) ([]LedgerEntry, error) {
 	rows, err := q.db.Query(ctx, entriesByKey, arg.Incidents, arg.Versions)
 	if err != nil {
@@ -655,15 +660,21 @@ func (q *Queries) EntriesOldest(ctx context.Context, arg EntriesOldestParams) ([
 const historyNewest = `-- name: HistoryNewest :many
 SELECT e.organisation_id, e.incident_id, e.version, e.id, e.kind, e.visibility, e.actor_kind, e.actor, e.link_id, e.comment_id, e.changes, e.detail, e.at, e.trace_id, e.mapping FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS incident_id) AS k
 CROSS JOIN LATERAL (
-  SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM ledger_entry
-  WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
-    AND ledger_entry.version < $3 AND ledger_entry.version > $4
-    AND (cardinality($5::text[]) = 0 OR ledger_entry.kind = ANY ($5::text[]))
-    AND (cardinality($6::bigint[]) = 0 OR ledger_entry.link_id IN (
-      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY ($6::bigint[])))
-    AND (cardinality($7::text[]) = 0 OR ledger_entry.actor_kind = ANY ($7::text[]))
-    AND ledger_entry.at >= $8::timestamptz AND ledger_entry.at < $9::timestamptz
-  ORDER BY ledger_entry.version DESC LIMIT $10) AS e
+  SELECT found.organisation_id, found.incident_id, found.version, found.id, found.kind, found.visibility, found.actor_kind, found.actor, found.link_id, found.comment_id, found.changes, found.detail, found.at, found.trace_id, found.mapping FROM (
+    (SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM ledger_entry
+    WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
+      AND ledger_entry.version < $3 AND ledger_entry.version > $4
+      AND (cardinality($5::text[]) = 0 OR ledger_entry.kind = ANY ($5::text[]))
+      AND (cardinality($6::bigint[]) = 0 OR ledger_entry.link_id IN (
+        SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY ($6::bigint[])))
+      AND (cardinality($7::text[]) = 0 OR ledger_entry.actor_kind = ANY ($7::text[]))
+      AND ledger_entry.at >= $8::timestamptz AND ledger_entry.at < $9::timestamptz
+    ORDER BY ledger_entry.version DESC LIMIT $10)
+    UNION ALL
+    SELECT away.organisation_id, away.incident_id, away.version, away.id, away.kind, away.visibility, away.actor_kind, away.actor, away.link_id, away.comment_id, away.changes, away.detail, away.at, away.trace_id, away.mapping FROM incident CROSS JOIN LATERAL archived_history(incident.organisation_id, incident.id, $4, $3, $5::text[], $6::bigint[], $7::text[],
+    $8::timestamptz, $9::timestamptz, false, $10) AS away
+    WHERE incident.organisation_id = k.organisation_id AND incident.id = k.incident_id AND incident.archived_version > $4) AS found
+  ORDER BY found.version DESC LIMIT $10) AS e
 ORDER BY e.version DESC
 `
 
@@ -680,7 +691,8 @@ type HistoryNewestParams struct {
 	MaxRows       int32
 }
 
-// The newest entries of each of many incidents, in one statement.
+// The newest entries of each of many incidents, in one statement. Entries that were put away have the lowest versions: the
+// archive is asked about incidents that have any, for pages that reach down to them.
 func (q *Queries) HistoryNewest(ctx context.Context, arg HistoryNewestParams) ([]LedgerEntry, error) {
 	rows, err := q.db.Query(ctx, historyNewest,
 		arg.Organisations,
@@ -731,15 +743,21 @@ func (q *Queries) HistoryNewest(ctx context.Context, arg HistoryNewestParams) ([
 const historyOldest = `-- name: HistoryOldest :many
 SELECT e.organisation_id, e.incident_id, e.version, e.id, e.kind, e.visibility, e.actor_kind, e.actor, e.link_id, e.comment_id, e.changes, e.detail, e.at, e.trace_id, e.mapping FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS incident_id) AS k
 CROSS JOIN LATERAL (
-  SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM ledger_entry
-  WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
-    AND ledger_entry.version < $3 AND ledger_entry.version > $4
-    AND (cardinality($5::text[]) = 0 OR ledger_entry.kind = ANY ($5::text[]))
-    AND (cardinality($6::bigint[]) = 0 OR ledger_entry.link_id IN (
-      SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY ($6::bigint[])))
-    AND (cardinality($7::text[]) = 0 OR ledger_entry.actor_kind = ANY ($7::text[]))
-    AND ledger_entry.at >= $8::timestamptz AND ledger_entry.at < $9::timestamptz
-  ORDER BY ledger_entry.version ASC LIMIT $10) AS e
+  SELECT found.organisation_id, found.incident_id, found.version, found.id, found.kind, found.visibility, found.actor_kind, found.actor, found.link_id, found.comment_id, found.changes, found.detail, found.at, found.trace_id, found.mapping FROM (
+    (SELECT ledger_entry.organisation_id, ledger_entry.incident_id, ledger_entry.version, ledger_entry.id, ledger_entry.kind, ledger_entry.visibility, ledger_entry.actor_kind, ledger_entry.actor, ledger_entry.link_id, ledger_entry.comment_id, ledger_entry.changes, ledger_entry.detail, ledger_entry.at, ledger_entry.trace_id, ledger_entry.mapping FROM ledger_entry
+    WHERE ledger_entry.organisation_id = k.organisation_id AND ledger_entry.incident_id = k.incident_id
+      AND ledger_entry.version < $3 AND ledger_entry.version > $4
+      AND (cardinality($5::text[]) = 0 OR ledger_entry.kind = ANY ($5::text[]))
+      AND (cardinality($6::bigint[]) = 0 OR ledger_entry.link_id IN (
+        SELECT external_link.id FROM external_link WHERE external_link.organisation_id = ledger_entry.organisation_id AND external_link.system_id = ANY ($6::bigint[])))
+      AND (cardinality($7::text[]) = 0 OR ledger_entry.actor_kind = ANY ($7::text[]))
+      AND ledger_entry.at >= $8::timestamptz AND ledger_entry.at < $9::timestamptz
+    ORDER BY ledger_entry.version ASC LIMIT $10)
+    UNION ALL
+    SELECT away.organisation_id, away.incident_id, away.version, away.id, away.kind, away.visibility, away.actor_kind, away.actor, away.link_id, away.comment_id, away.changes, away.detail, away.at, away.trace_id, away.mapping FROM incident CROSS JOIN LATERAL archived_history(incident.organisation_id, incident.id, $4, $3, $5::text[], $6::bigint[], $7::text[],
+    $8::timestamptz, $9::timestamptz, true, $10) AS away
+    WHERE incident.organisation_id = k.organisation_id AND incident.id = k.incident_id AND incident.archived_version > $4) AS found
+  ORDER BY found.version ASC LIMIT $10) AS e
 ORDER BY e.version ASC
 `
 
@@ -756,7 +774,7 @@ type HistoryOldestParams struct {
 	MaxRows       int32
 }
 
-// The oldest entries of each of many incidents, in one statement.
+// The oldest entries of each of many incidents, in one statement; see HistoryNewest.
 func (q *Queries) HistoryOldest(ctx context.Context, arg HistoryOldestParams) ([]LedgerEntry, error) {
 	rows, err := q.db.Query(ctx, historyOldest,
 		arg.Organisations,
@@ -1437,7 +1455,9 @@ func (q *Queries) LinkDeliveriesOldest(ctx context.Context, arg LinkDeliveriesOl
 }
 
 const linksByID = `-- name: LinksByID :many
-SELECT external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, open.waiting, lane.trouble AS head FROM external_link
+SELECT external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, open.waiting, lane.trouble AS head, (external_link.external_id IS NULL AND NOT EXISTS (
+  SELECT FROM delivery AS d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > lane.done_version AND d.kind = 'CREATE'))::boolean AS unopened
+FROM external_link
 JOIN lane ON lane.organisation_id = external_link.organisation_id AND lane.link_id = external_link.id
 CROSS JOIN LATERAL (
   SELECT count(*) AS waiting FROM delivery
@@ -1454,6 +1474,7 @@ type LinksByIDRow struct {
 	ExternalLink ExternalLink
 	Waiting      int64
 	Head         string
+	Unopened     bool
 }
 
 func (q *Queries) LinksByID(ctx context.Context, arg LinksByIDParams) ([]LinksByIDRow, error) {
@@ -1485,6 +1506,7 @@ func (q *Queries) LinksByID(ctx context.Context, arg LinksByIDParams) ([]LinksBy
 			&i.ExternalLink.Flips,
 			&i.Waiting,
 			&i.Head,
+			&i.Unopened,
 		); err != nil {
 			return nil, err
 		}
@@ -1497,7 +1519,8 @@ func (q *Queries) LinksByID(ctx context.Context, arg LinksByIDParams) ([]LinksBy
 }
 
 const linksOfIncidents = `-- name: LinksOfIncidents :many
-SELECT external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, open.waiting, lane.trouble AS head
+SELECT external_link.organisation_id, external_link.id, external_link.incident_id, external_link.system_id, external_link.correlation_id, external_link.external_id, external_link.number, external_link.url, external_link.remote_version, external_link.remote_state, external_link.base, external_link.parked, external_link.journal_mark, external_link.gone, external_link.last_synced_at, external_link.created_at, external_link.flips, open.waiting, lane.trouble AS head, (external_link.external_id IS NULL AND NOT EXISTS (
+  SELECT FROM delivery AS d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > lane.done_version AND d.kind = 'CREATE'))::boolean AS unopened
 FROM (SELECT unnest($1::bigint[]) AS organisation_id, unnest($2::uuid[]) AS incident_id) AS k
 CROSS JOIN LATERAL (
   SELECT l.organisation_id, l.id, l.incident_id, l.system_id, l.correlation_id, l.external_id, l.number, l.url, l.remote_version, l.remote_state, l.base, l.parked, l.journal_mark, l.gone, l.last_synced_at, l.created_at, l.flips FROM external_link AS l
@@ -1519,9 +1542,11 @@ type LinksOfIncidentsRow struct {
 	ExternalLink ExternalLink
 	Waiting      int64
 	Head         string
+	Unopened     bool
 }
 
-// The links of many incidents, each with how many deliveries wait and the state of the first of them. An incident
+// The links of many incidents, each with how many deliveries wait, the state of the first of them, and whether there is neither
+// a ticket nor one on its way. An incident
 // has one link in each system at most; the limit keeps the planner from reading the table instead of the index.
 func (q *Queries) LinksOfIncidents(ctx context.Context, arg LinksOfIncidentsParams) ([]LinksOfIncidentsRow, error) {
 	rows, err := q.db.Query(ctx, linksOfIncidents, arg.Organisations, arg.Incidents)
@@ -1552,6 +1577,7 @@ func (q *Queries) LinksOfIncidents(ctx context.Context, arg LinksOfIncidentsPara
 			&i.ExternalLink.Flips,
 			&i.Waiting,
 			&i.Head,
+			&i.Unopened,
 		); err != nil {
 			return nil, err
 		}

@@ -216,7 +216,7 @@ func (q *Queries) InsertLink(ctx context.Context, arg InsertLinkParams) error {
 }
 
 const lockDelivery = `-- name: LockDelivery :one
-SELECT organisation_id, id, link_id, incident_id, version, kind, payload, comment_id, state, attempts, journal_mark, error_kind, error, trace, created_at, settled_at, mapping FROM delivery WHERE organisation_id = $1 AND id = $2 FOR UPDATE
+SELECT organisation_id, id, link_id, incident_id, version, kind, payload, comment_id, state, attempts, journal_mark, sent_at, error_kind, error, trace, created_at, settled_at, mapping FROM delivery WHERE organisation_id = $1 AND id = $2 FOR UPDATE
 `
 
 type LockDeliveryParams struct {
@@ -239,6 +239,7 @@ func (q *Queries) LockDelivery(ctx context.Context, arg LockDeliveryParams) (Del
 		&i.State,
 		&i.Attempts,
 		&i.JournalMark,
+		&i.SentAt,
 		&i.ErrorKind,
 		&i.Error,
 		&i.Trace,

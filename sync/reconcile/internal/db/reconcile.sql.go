@@ -163,6 +163,36 @@ func (q *Queries) NoteProgress(ctx context.Context, arg NoteProgressParams) (int
 	return result.RowsAffected(), nil
 }
 
+const pauseOf = `-- name: PauseOf :many
+SELECT paused_by, pause_reason FROM external_system WHERE id = $1 AND paused
+`
+
+type PauseOfRow struct {
+	PausedBy    string
+	PauseReason string
+}
+
+// Who paused a system and why; nothing comes back when it is not paused.
+func (q *Queries) PauseOf(ctx context.Context, id int64) ([]PauseOfRow, error) {
+	rows, err := q.db.Query(ctx, pauseOf, id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []PauseOfRow
+	for rows.Next() {
+		var i PauseOfRow
+		if err := rows.Scan(&i.PausedBy, &i.PauseReason); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const recordRun = `-- name: RecordRun :exec
 INSERT INTO reconciliation (id, system_id, cause, by_whom, mend, state, links, reads, drifted, mended, failed, started_at, ended_at)
 VALUES ($1, $2, $3, $4, $5, 'DONE', $6, $7, $8, $9, $10, $11, $11)

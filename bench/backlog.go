@@ -97,7 +97,7 @@ func (b *backlogs) template(ctx context.Context, name string) error {
 	if _, err := w.bare.Exec(ctx, statement("incidents"), lanes, b.lanes(w.settings.sizes.Many), seed, at, false); err != nil {
 		return fmt.Errorf("incidents of the backlog: %w", err)
 	}
-	if _, err := w.bare.Exec(ctx, statement("links"), lanes, int64(w.systems["lanes"]), 100, 0, seed); err != nil {
+	if _, err := w.bare.Exec(ctx, statement("links"), lanes, int64(w.systems["lanes"]), 100, 0, seed, ""); err != nil {
 		return fmt.Errorf("links of the backlog: %w", err)
 	}
 	return w.tidy(ctx)

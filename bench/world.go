@@ -195,23 +195,24 @@ func (w *world) fill(ctx context.Context) error {
 	of := func(organisation string) []int64 { return []int64{int64(w.organisations[organisation])} }
 	tickets, worked := int64(w.systems["tickets"]), int64(w.systems["lanes"])
 	seed, now := w.settings.seed, time.Now().UTC()
+	// Tickets that a lane worker writes show the state that its vendor tells, which is none: else each first write would be news.
 	for _, step := range []struct {
 		what, statement string
 		args            []any
 	}{
 		{"incidents", "incidents", []any{schools, z.Incidents, seed, now, true}},
 		{"comments", "comments", []any{schools, seed}},
-		{"links", "links", []any{schools, tickets, 40, 5, seed}},
-		{"second links", "links", []any{schools, worked, 5, 5, seed + 1}},
+		{"links", "links", []any{schools, tickets, 40, 5, seed, "In Progress"}},
+		{"second links", "links", []any{schools, worked, 5, 5, seed + 1, "In Progress"}},
 		{"incidents of appends", "incidents", []any{of("appends"), z.Written, seed + 1, now, false}},
-		{"links of appends", "links", []any{of("appends"), tickets, 100, 0, seed}},
+		{"links of appends", "links", []any{of("appends"), tickets, 100, 0, seed, "In Progress"}},
 		{"incidents of subscribers", "incidents", []any{of("subscribers"), 2 * z.Burst, seed + 2, now, false}},
 		{"incidents of lanes", "incidents", []any{of("lanes"), z.Lanes, seed + 3, now, false}},
-		{"links of lanes", "links", []any{of("lanes"), worked, 100, 0, seed}},
+		{"links of lanes", "links", []any{of("lanes"), worked, 100, 0, seed, ""}},
 		{"incidents of changes", "incidents", []any{of("changes"), z.Tickets, seed + 4, now, false}},
-		{"links of changes", "links", []any{of("changes"), int64(w.systems["changes"]), 100, 0, seed}},
+		{"links of changes", "links", []any{of("changes"), int64(w.systems["changes"]), 100, 0, seed, ""}},
 		{"incidents of hooks", "incidents", []any{of("hooks"), z.Tickets, seed + 5, now, false}},
-		{"links of hooks", "links", []any{of("hooks"), int64(w.systems["hooks"]), 100, 0, seed}},
+		{"links of hooks", "links", []any{of("hooks"), int64(w.systems["hooks"]), 100, 0, seed, "New"}},
 		{"feed", "feed", nil},
 	} {
 		if _, err := w.bare.Exec(ctx, statement(step.statement), step.args...); err != nil {

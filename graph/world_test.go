@@ -35,7 +35,7 @@ import (
 )
 
 // patience bounds every wait; only a failing test uses it up.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // The tokens: requesters of two organisations of one desk, its agent and admin, and the agent of another desk.
 const (

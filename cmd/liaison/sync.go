@@ -264,7 +264,9 @@ func (c syncRetryCmd) Run(e *env) error {
 			return o.desk.RetryDelivery(e.ctx, o.viewer, id, desk.Key{})
 		}
 	}, func(o *operator) many {
-		return func(f ledger.DeadFilter) (desk.Mended, error) { return o.desk.RetryDeliveries(e.ctx, o.viewer, f, desk.Key{}) }
+		return func(f ledger.DeadFilter) (desk.Mended, error) {
+			return o.desk.RetryDeliveries(e.ctx, o.viewer, f, desk.Key{})
+		}
 	})
 }
 
@@ -276,7 +278,9 @@ func (c syncSkipCmd) Run(e *env) error {
 			return o.desk.SkipDelivery(e.ctx, o.viewer, id, desk.Key{})
 		}
 	}, func(o *operator) many {
-		return func(f ledger.DeadFilter) (desk.Mended, error) { return o.desk.SkipDeliveries(e.ctx, o.viewer, f, desk.Key{}) }
+		return func(f ledger.DeadFilter) (desk.Mended, error) {
+			return o.desk.SkipDeliveries(e.ctx, o.viewer, f, desk.Key{})
+		}
 	})
 }
 

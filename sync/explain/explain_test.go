@@ -99,12 +99,14 @@ func TestDeliveries(t *testing.T) {
 		{ledger.Delivery{Kind: ledger.SayComment, State: ledger.StateDelivered, Attempts: 1}, snow, "ServiceNow has it: Liaison wrote a comment to ticket INC0010001."},
 		{ledger.Delivery{Kind: ledger.SayComment, State: ledger.StateSkipped}, snow, "A person decided that ServiceNow need not have this: Liaison did not write a comment to ticket INC0010001."},
 		{
-			ledger.Delivery{Kind: ledger.CloseDuplicate, State: ledger.StateSkipped, ErrorKind: "not ours", Error: "ticket T2 is left as it is: INC2 was opened by \"jane\""}, snow,
+			ledger.Delivery{Kind: ledger.CloseDuplicate, State: ledger.StateSkipped, ErrorKind: "not ours", Error: "ticket T2 is left as it is: INC2 was opened by \"jane\""},
+			snow,
 			"A second ticket stands beside ticket INC0010001 of ServiceNow, and it is not certain that Liaison opened it, so Liaison leaves it as it is: “ticket T2 is left as it is: INC2 was opened by \"jane\"”. " +
 				"What you can do: Look at both tickets there, and have the second one closed if it is there by mistake. Nothing waits for that here.",
 		},
 		{
-			ledger.Delivery{Kind: ledger.CloseDuplicate, State: ledger.StateSkipped, ErrorKind: "unsupported", Error: "no way to close it"}, snow,
+			ledger.Delivery{Kind: ledger.CloseDuplicate, State: ledger.StateSkipped, ErrorKind: "unsupported", Error: "no way to close it"},
+			snow,
 			"Liaison could not close a duplicate of ticket INC0010001 of ServiceNow: “no way to close it”. What you can do: Have it done there by hand. Nothing waits for that here.",
 		},
 		{ledger.Delivery{Kind: ledger.SayComment, State: ledger.StateSending}, snow, "Liaison is about to write a comment to ticket INC0010001 of ServiceNow."},

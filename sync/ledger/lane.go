@@ -81,7 +81,7 @@ func (x Exchange) Then(s Settlement) (next Exchange, more bool) {
 	}
 	next = x
 	next.at++
-	next.run.sent = append(x.run.sent[:x.at:x.at], sent{x.Delivery, s})
+	next.run.sent = slices.Concat(x.sent(), []sent{{x.Delivery, s}})
 	next.Delivery, next.Comment = x.run.deliveries[next.at], x.run.comments[next.at]
 	next.Link = x.Link.settled(s)
 	return next, true

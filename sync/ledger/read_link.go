@@ -13,7 +13,9 @@ import (
 func LinksOf(keys []IncidentKey, answer *map[incident.ID][]Link) Question {
 	var p db.LinksOfIncidentsParams
 	p.Organisations, p.Incidents = columns(keys)
-	each := func(r db.LinksOfIncidentsRow) (Link, error) { return summarised(r.ExternalLink, r.Waiting, r.Head, r.Unopened) }
+	each := func(r db.LinksOfIncidentsRow) (Link, error) {
+		return summarised(r.ExternalLink, r.Waiting, r.Head, r.Unopened)
+	}
 	return many((*db.Queries).LinksOfIncidents, p, each, func(links []Link) {
 		found := make(map[incident.ID][]Link, len(keys))
 		for _, l := range links {
@@ -29,7 +31,9 @@ func LinksByID(organisations []incident.OrganisationID, ids []incident.LinkID, a
 	for n, id := range ids {
 		p.Ids[n] = id.UUID
 	}
-	each := func(r db.LinksByIDRow) (Link, error) { return summarised(r.ExternalLink, r.Waiting, r.Head, r.Unopened) }
+	each := func(r db.LinksByIDRow) (Link, error) {
+		return summarised(r.ExternalLink, r.Waiting, r.Head, r.Unopened)
+	}
 	return many((*db.Queries).LinksByID, p, each, func(links []Link) { *answer = links })
 }
 

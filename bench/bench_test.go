@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -141,5 +142,77 @@ func TestAllRows(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestTitlesTellTheirNumber(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int64{0, 7, 999_999_999} {
+		text := []byte(`{"ticket":"x","text":"` + title(n) + `"}`)
+		if got, ok := serial(text); !ok || got != n {
+			t.Errorf("%s: number %d, %v; want %d", text, got, ok, n)
+		}
+	}
+	for _, text := range []string{"", `{"title":"another"}`, titled, titled + "12345678x0"} {
+		if n, ok := serial([]byte(text)); ok {
+			t.Errorf("%q: found the number %d in it", text, n)
+		}
+	}
+}
+
+func TestStopwatch(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	at := func(ms int) time.Time { return began.Add(time.Duration(ms) * time.Millisecond) }
+	s := newStopwatch()
+	for n, turn := range []int{0, 1, 0, 2} {
+		s.begin(turn, int64(n))
+		s.start(int64(n), at(10*n))
+	}
+	s.arrive(99, at(1)) // nobody's
+	s.arrive(2, at(50)) // of the incident of change 0, which was overtaken
+	s.arrive(0, at(55)) // late, and of no more use
+	s.arrive(3, at(20)) // there before its maker was told
+	if s.wait(canceled(t), nil) == nil {
+		t.Error("one change is missing, and nobody waited for it")
+	}
+	s.arrive(1, at(60))
+	s.arrive(1, at(70)) // told twice
+	if err := s.wait(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	got := s.sample(began)
+	want := []time.Duration{50 * time.Millisecond, 50 * time.Millisecond, 30 * time.Millisecond, 0}
+	if got.count != 4 || got.took != 60*time.Millisecond || !slices.Equal(got.latencies, want) {
+		t.Errorf("%d in %s: %v; want 4 in 60ms: %v", got.count, got.took, got.latencies, want)
+	}
+	broken := errors.New("broken")
+	failing := make(chan error, 1)
+	failing <- broken
+	s.begin(0, 5)
+	if err := s.wait(t.Context(), failing); !errors.Is(err, broken) {
+		t.Errorf("the receiver's end came out as %v", err)
+	}
+}
+
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
+}
+
+func TestBoundsAreToldAsTheyAre(t *testing.T) {
+	t.Parallel()
+	for want, b := range map[string]bound{
+		"bound, lanes: at least 0.5; this run 0.50: met":          atLeast("lanes", 0.5, 0.5, ""),
+		"bound, lanes: at least 0.5; this run 0.49: not met":      atLeast("lanes", 0.5, 0.49, ""),
+		"bound, p99: below 20 ms; this run 20.00 ms: not met":     below("p99", 20, 20, " ms"),
+		"bound, p99: below 20 ms; this run 19.90 ms: met":         below("p99", 20, 19.9, " ms"),
+		"bound, NOTIFYs: below 1; this run 0.00: met":             below("NOTIFYs", 1, 0, ""),
+		"bound, rate: at least 950/s; this run 449.00/s: not met": atLeast("rate", 950, 449, "/s"),
+	} {
+		if got := b.String(); got != want {
+			t.Errorf("%s; want %s", got, want)
+		}
 	}
 }

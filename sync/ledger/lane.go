@@ -83,7 +83,7 @@ func (x Exchange) Then(s Settlement) (next Exchange, more bool) {
 	next.at++
 	next.run.sent = slices.Concat(x.sent(), []sent{{x.Delivery, s}})
 	next.Delivery, next.Comment = x.run.deliveries[next.at], x.run.comments[next.at]
-	next.Link = x.Link.settled(s)
+	next.Delivery.SentAt, next.Link = x.Delivery.SentAt, x.Link.settled(s)
 	return next, true
 }
 
@@ -220,6 +220,9 @@ func exchangeOf(r db.BeginRunsRow, head db.RunDeliveriesRow) (Exchange, error) {
 		Lease:    Lease{Organisation: d.Organisation, Link: d.Link, Token: r.LeaseToken},
 		Delivery: d, Found: d.State, SentAgo: time.Duration(head.SentAgo * float64(time.Second)), Link: link, Incident: incidentOf(r.Incident), Comment: c,
 		run: &run{deliveries: []Delivery{d}, comments: []incident.Comment{c}},
+	}
+	if x.Found == StatePending {
+		x.Delivery.SentAt = timeOf(r.SendingSince)
 	}
 	for _, f := range head.Overtaken {
 		x.Overtaken = append(x.Overtaken, incident.Field(f))

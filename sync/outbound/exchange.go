@@ -103,7 +103,7 @@ func (w *Worker) settled(x ledger.Exchange, written mapping.Written, ticket conn
 
 func (w *Worker) say(ctx context.Context, x ledger.Exchange) ledger.Settlement {
 	if x.Link.ExternalID == "" {
-		return dead("internal", "the ticket has no id at the vendor, although its creation came before")
+		return dead("unopened", "there is no ticket to tell it to: a person skipped its opening")
 	}
 	mark, err := w.system.Connector.Mark(ctx, x.Link.ExternalID)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 // update writes what a delivery says of the ticket's fields, as far as it is not held, said already or better left unsaid.
 func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlement {
 	if x.Link.ExternalID == "" {
-		return dead("internal", "the ticket has no id at the vendor, although its creation came before")
+		return dead("unopened", "there is no ticket to tell it to: a person skipped its opening")
 	}
 	values, reviewed := sendable(x)
 	if reviewed && x.Delivery.Attempts <= 1 {

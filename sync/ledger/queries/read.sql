@@ -150,8 +150,8 @@ SELECT * FROM comment WHERE organisation_id = ANY (@organisations::bigint[]) AND
 
 -- name: LinksOfIncidents :many
 -- The links of many incidents, each with how many deliveries wait, the state of the first of them, and whether there is neither
--- a ticket nor one on its way. An incident
--- has one link in each system at most; the limit keeps the planner from reading the table instead of the index.
+-- a ticket nor one on its way. An incident has one link in each system at most; the limit keeps the planner from reading the
+-- table instead of the index.
 SELECT sqlc.embed(external_link), open.waiting, lane.trouble AS head, (external_link.external_id IS NULL AND NOT EXISTS (
   SELECT FROM delivery AS d WHERE d.organisation_id = lane.organisation_id AND d.link_id = lane.link_id AND d.version > lane.done_version AND d.kind = 'CREATE'))::boolean AS unopened
 FROM (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@incidents::uuid[]) AS incident_id) AS k

@@ -138,8 +138,8 @@ type Querier interface {
 	// and is listed again may have been restored.
 	LinksByTickets(ctx context.Context, arg LinksByTicketsParams) ([]ExternalLink, error)
 	// The links of many incidents, each with how many deliveries wait, the state of the first of them, and whether there is neither
-	// a ticket nor one on its way. An incident
-	// has one link in each system at most; the limit keeps the planner from reading the table instead of the index.
+	// a ticket nor one on its way. An incident has one link in each system at most; the limit keeps the planner from reading the
+	// table instead of the index.
 	LinksOfIncidents(ctx context.Context, arg LinksOfIncidentsParams) ([]LinksOfIncidentsRow, error)
 	// Followed links of a system with fields that were parked by another version of its mapping, in the order of their
 	// keys.

@@ -1546,8 +1546,8 @@ type LinksOfIncidentsRow struct {
 }
 
 // The links of many incidents, each with how many deliveries wait, the state of the first of them, and whether there is neither
-// a ticket nor one on its way. An incident
-// has one link in each system at most; the limit keeps the planner from reading the table instead of the index.
+// a ticket nor one on its way. An incident has one link in each system at most; the limit keeps the planner from reading the
+// table instead of the index.
 func (q *Queries) LinksOfIncidents(ctx context.Context, arg LinksOfIncidentsParams) ([]LinksOfIncidentsRow, error) {
 	rows, err := q.db.Query(ctx, linksOfIncidents, arg.Organisations, arg.Incidents)
 	if err != nil {

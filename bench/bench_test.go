@@ -153,7 +153,7 @@ func TestTitlesTellTheirNumber(t *testing.T) {
 			t.Errorf("%s: number %d, %v; want %d", text, got, ok, n)
 		}
 	}
-	for _, text := range []string{"", `{"title":"another"}`, titled, titled + "12345678x0"} {
+	for _, text := range []string{"", `{"title":"another"}`, titled, titled + "123456789", titled + "12345678x0"} {
 		if n, ok := serial([]byte(text)); ok {
 			t.Errorf("%q: found the number %d in it", text, n)
 		}

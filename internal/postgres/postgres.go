@@ -91,6 +91,11 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 		return nil, err
 	}
 	system.MaxConns = cmp.Or(opts.SystemConns, 10)
+	// Background work asks the same few questions again and again, many rows at a time by arrays. Left to itself PostgreSQL
+	// plans those anew each time, because it takes the array's length for knowledge: half of a settlement's cost.
+	if params := system.ConnConfig.RuntimeParams; params["plan_cache_mode"] == "" {
+		params["plan_cache_mode"] = "force_generic_plan"
+	}
 	system.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		pgxuuid.Register(conn.TypeMap()) // without it pgx writes ids as text and reads them back, one by one
 		return nil

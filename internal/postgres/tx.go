@@ -80,6 +80,8 @@ func (db *DB) AppTx(ctx context.Context, settings map[string]string, fn func(pgx
 	if err != nil {
 		return err
 	}
+	// Writes find their rows by key: their plans are kept. Lists (AppBatch), whose filters differ, are planned for each.
+	names, values = append(names, "plan_cache_mode"), append(values, "force_generic_plan")
 	return db.inTx(ctx, db.App, opts, func(options txOptions) *pgx.Batch {
 		batch := &pgx.Batch{}
 		batch.Queue(options.begin())

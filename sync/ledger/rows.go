@@ -81,11 +81,14 @@ func now(r db.Delivery, sending *int64, mark *string) db.DeliveryNow {
 	if r.SentAt != nil {
 		out.SentAt = *r.SentAt
 	}
-	if sending != nil && r.Version <= *sending && State(r.State) == StatePending {
+	if sending == nil || r.Version > *sending {
+		return out
+	}
+	if mark != nil && (State(r.State) == StatePending || r.JournalMark == "") {
+		out.JournalMark = *mark
+	}
+	if State(r.State) == StatePending {
 		out.State = string(StateSending)
-		if mark != nil {
-			out.JournalMark = *mark
-		}
 	}
 	return out
 }

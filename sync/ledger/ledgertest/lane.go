@@ -120,7 +120,8 @@ func (t *tx) WriteOff(ctx context.Context, p db.WriteOffParams) error {
 	for _, id := range p.Links {
 		lane, _ := m.lanes.Get(id)
 		for _, d := range t.ahead(id, lane.DoneVersion) {
-			if d.State != string(ledger.StatePending) || lane.SendingVersion == nil || d.Version > *lane.SendingVersion {
+			first := d.State == string(ledger.StateUnknown) && d.JournalMark == "" && lane.SendingMark != nil // a comment that was only asked after before
+			if d.State != string(ledger.StatePending) && !first || lane.SendingVersion == nil || d.Version > *lane.SendingVersion {
 				continue
 			}
 			at := stamp(m.clock())

@@ -45,6 +45,7 @@ func Suite(t *testing.T, open func(t *testing.T) Bench) {
 		"a kept lane goes on":                            goesOn,
 		"deliveries begun together":                      together,
 		"a run whose worker died":                        brokenRun,
+		"a comment sent at the second try":               sentLater,
 		"settlements together":                           settledTogether,
 		"an unknown outcome keeps when it was sent":      unknownKeeps,
 		"a dead letter holds its lane":                   deadHolds,
@@ -440,6 +441,39 @@ func brokenRun(d *desk) {
 		}
 		d.settle(x, ledger.Settlement{State: ledger.StateDelivered})
 	}
+	d.next(0)
+}
+
+// sentLater has a worker die before it sends a comment, and the next one right after sending it: the mark of the second is not
+// lost, although the delivery was unknown before.
+func sentLater(d *desk) {
+	i, l := d.ready("T1")
+	d.say(i.ID, incident.Public, "hello")
+	d.next(1)
+	d.Expire()
+	x := d.next(1)[0]
+	if x.Found != ledger.StateUnknown || x.Delivery.Marked {
+		d.Errorf("after the first death: %+v", x)
+	}
+	d.Age(l.ID, time.Hour)
+	if err := d.ledger.NoteMark(d.Context(), x, "5"); err != nil {
+		d.Fatal(err)
+	}
+	d.Expire()
+	lease := must(d.ledger.Lease(d.Context(), 1, l.ID, time.Minute))(d)
+	must(d.ledger.Take(d.Context(), lease, nil, func(now ledger.Situation) (ledger.Arrival, error) {
+		if len(now.Open) != 1 || !now.Open[0].Marked || now.Open[0].Mark != "5" {
+			d.Errorf("a reader sees %+v", now.Open)
+		}
+		return ledger.Arrival{Actor: ledger.Actor{Kind: ledger.System, Name: "Alpha"}, Ticket: connectors.Ticket{ID: "T1", Version: "2"}}, nil
+	}))(d)
+	if err := d.ledger.Release(d.Context(), lease); err != nil {
+		d.Fatal(err)
+	}
+	if x = d.next(1)[0]; x.Found != ledger.StateUnknown || !x.Delivery.Marked || x.Delivery.Mark != "5" || x.SentAgo > time.Minute {
+		d.Errorf("after the second death: %+v", x)
+	}
+	d.settle(x, ledger.Settlement{State: ledger.StateDelivered, Copy: "j1"})
 	d.next(0)
 }
 

@@ -32,11 +32,13 @@ RETURNING lane.lease_token;
 
 -- name: WriteOff :exec
 -- What was under way when a lane's holder died may have been sent until now, for a worker can stand still between its claim
--- and its call. By the database's clock, because one hub looks and another has sent.
+-- and its call. By the database's clock, because one hub looks and another has sent. What was unknown before was only asked
+-- after, unless a mark was recorded for it: then it was sent, for the first time.
 UPDATE delivery SET state = 'UNKNOWN', sent_at = clock_timestamp(), journal_mark = coalesce(lane.sending_mark, delivery.journal_mark)
 FROM lane JOIN (SELECT unnest(@organisations::bigint[]) AS organisation_id, unnest(@links::uuid[]) AS link_id) AS leased
   ON lane.organisation_id = leased.organisation_id AND lane.link_id = leased.link_id
-WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id AND delivery.state = 'PENDING'
+WHERE delivery.organisation_id = lane.organisation_id AND delivery.link_id = lane.link_id
+  AND (delivery.state = 'PENDING' OR delivery.state = 'UNKNOWN' AND delivery.journal_mark = '' AND lane.sending_mark IS NOT NULL)
   AND delivery.version > lane.done_version AND delivery.version <= lane.sending_version;
 
 -- name: BeginRuns :many

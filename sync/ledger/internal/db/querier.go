@@ -228,7 +228,8 @@ type Querier interface {
 	// already: the lock is what keeps a worker that is just settling from overlooking the new delivery.
 	WriteChange(ctx context.Context, arg WriteChangeParams) (WriteChangeRow, error)
 	// What was under way when a lane's holder died may have been sent until now, for a worker can stand still between its claim
-	// and its call. By the database's clock, because one hub looks and another has sent.
+	// and its call. By the database's clock, because one hub looks and another has sent. What was unknown before was only asked
+	// after, unless a mark was recorded for it: then it was sent, for the first time.
 	WriteOff(ctx context.Context, arg WriteOffParams) error
 }
 

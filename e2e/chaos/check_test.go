@@ -454,8 +454,19 @@ func (c checker) echo(v *vendor, t *ticket) {
 			}
 		}
 	}
+	// Request Tracker reopens a ticket upon a reply, so a reply goes along with the state that stands there: it is not a new one.
+	stands, replied := "", ""
 	for _, h := range t.history {
+		if h.field == "state" {
+			stands = h.value
+		}
 		if !h.hub || h.born {
+			continue
+		}
+		if v.rt && h.field == "comment" {
+			replied = stands
+		}
+		if v.rt && h.field == "state" && h.value == replied {
 			continue
 		}
 		switch side := tokenSide(h.value); h.field {

@@ -103,7 +103,7 @@ func (w *Worker) settled(x ledger.Exchange, written mapping.Written, ticket conn
 
 func (w *Worker) say(ctx context.Context, x ledger.Exchange) ledger.Settlement {
 	if x.Link.ExternalID == "" {
-		return dead("unopened", "there is no ticket to tell it to: a person skipped its opening")
+		return unopened
 	}
 	mark, err := w.system.Connector.Mark(ctx, x.Link.ExternalID)
 	if err != nil {
@@ -211,6 +211,9 @@ func (w *Worker) in(d time.Duration) time.Time { return w.opts.Now().Add(d) }
 func dead(kind, text string) ledger.Settlement {
 	return ledger.Settlement{State: ledger.StateDead, ErrorKind: kind, Error: text}
 }
+
+// unopened is the end of what has no ticket to be told to.
+var unopened = dead("unopened", "there is no ticket to tell it to: a person skipped its opening")
 
 // readOnly says of a failure before any write that nothing was written.
 func readOnly(err error) error {

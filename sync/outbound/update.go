@@ -17,7 +17,7 @@ import (
 // update writes what a delivery says of the ticket's fields, as far as it is not held, said already or better left unsaid.
 func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlement {
 	if x.Link.ExternalID == "" {
-		return dead("unopened", "there is no ticket to tell it to: a person skipped its opening")
+		return unopened
 	}
 	values, reviewed := sendable(x)
 	if reviewed && x.Delivery.Attempts <= 1 {
@@ -69,17 +69,19 @@ func (w *Worker) update(ctx context.Context, x ledger.Exchange) ledger.Settlemen
 // noteOvertaken takes down what arrived of values that are not sent any more, because later ones may have arrived since: where the
 // vendor holds them they are our own words and nobody's change.
 func (u *updating) noteOvertaken(s *ledger.Settlement, ticket connectors.Ticket) {
-	all := u.exchange.Incident.Values()
-	maps.Copy(all, u.exchange.Delivery.Values)
-	for f, base := range merge.Sent(u.worker.system.Mapping.Write(u.exchange.Delivery.Values, all)) {
-		if _, agreed := s.Agreed[f]; !agreed && slices.Contains(u.exchange.Overtaken, f) && base.Holds(ticket.Fields) {
+	x := u.exchange
+	if len(x.Overtaken) == 0 {
+		return
+	}
+	for f, base := range u.worker.system.Sent(x.Incident, x.Delivery.Values) {
+		if _, agreed := s.Agreed[f]; !agreed && slices.Contains(x.Overtaken, f) && base.Holds(ticket.Fields) {
 			s.Agreed[f] = base
 		}
 	}
 }
 
-// sendable returns what of a delivery may be sent: nothing of a field that is held or was overtaken, and beside it what was withheld before and
-// may go along now. It reports whether a person has yet to decide about one of the delivery's fields.
+// sendable returns what of a delivery may be sent: nothing of a field that is held or was overtaken, and beside it what was
+// withheld before and may go along now. It reports whether a person has yet to decide about one of the delivery's fields.
 func sendable(x ledger.Exchange) (values incident.Values, reviewed bool) {
 	values = incident.Values{}
 	for f, st := range x.Link.Standing {

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"liaison/connectors"
@@ -140,9 +139,7 @@ func sent(s *system.System, now ledger.Situation) []map[incident.Field]merge.Bas
 		if d.Kind != ledger.UpdateTicket || d.State != ledger.StateSending && d.State != ledger.StateUnknown {
 			continue
 		}
-		all := now.Incident.Values()
-		maps.Copy(all, d.Values)
-		out = append(out, merge.Sent(s.Mapping.Write(d.Values, all)))
+		out = append(out, s.Sent(now.Incident, d.Values))
 	}
 	return out
 }

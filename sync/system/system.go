@@ -6,6 +6,7 @@
 package system
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"liaison/internal/incident"
 	"liaison/sync/ledger"
 	"liaison/sync/mapping"
+	"liaison/sync/merge"
 )
 
 // System is a configured external system.
@@ -32,6 +34,13 @@ type System struct {
 
 // Actor is the system as the author of entries.
 func (s *System) Actor() ledger.Actor { return ledger.Actor{Kind: ledger.System, Name: s.Name} }
+
+// Sent is what an update of an incident to values leaves at the vendor, if it arrives.
+func (s *System) Sent(i incident.Incident, values incident.Values) map[incident.Field]merge.Base {
+	all := i.Values()
+	maps.Copy(all, values)
+	return merge.Sent(s.Mapping.Write(values, all))
+}
 
 // Message is a comment as it is written to the vendor. The author is named in the text, because everything the
 // connector writes stands under the integration's own account.
